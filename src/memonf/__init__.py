@@ -1,0 +1,81 @@
+"""MeMo NF: merge neural fields of one scene into one field of the size of one, without images.
+
+    scene = memonf.load_scene("embedded:robot")
+    front = memonf.train(scene, group="front", settings=memonf.TrainSettings(seed=1))
+    rear = memonf.train(scene, group="rear", settings=memonf.TrainSettings(seed=2))
+    result = memonf.merge([front, rear], method="activation_matching_repair")
+    print(memonf.evaluate(result.field, scene).psnr)
+
+Names are imported when they are first used, so ``import memonf`` is light.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+from ._version import __version__
+
+if TYPE_CHECKING:
+    from .cameras import Cameras, turntable
+    from .checkpoint import load, save
+    from .data import Scene, embedded_scenes, load_scene
+    from .errors import MemonfError
+    from .evaluation import Scores, evaluate
+    from .fields import Field, FieldOutput, build_field
+    from .merging import MergeResult, merge
+    from .rendering import Renderer
+    from .training import TrainSettings, train
+
+__all__ = [
+    "Cameras",
+    "Field",
+    "FieldOutput",
+    "MemonfError",
+    "MergeResult",
+    "Renderer",
+    "Scene",
+    "Scores",
+    "TrainSettings",
+    "__version__",
+    "build_field",
+    "embedded_scenes",
+    "evaluate",
+    "load",
+    "load_scene",
+    "merge",
+    "save",
+    "train",
+    "turntable",
+]
+
+_MODULES = {
+    "Cameras": "cameras",
+    "Field": "fields",
+    "FieldOutput": "fields",
+    "MemonfError": "errors",
+    "MergeResult": "merging",
+    "Renderer": "rendering",
+    "Scene": "data",
+    "Scores": "evaluation",
+    "TrainSettings": "training",
+    "build_field": "fields",
+    "embedded_scenes": "data",
+    "evaluate": "evaluation",
+    "load": "checkpoint",
+    "load_scene": "data",
+    "merge": "merging",
+    "save": "checkpoint",
+    "train": "training",
+    "turntable": "cameras",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _MODULES:
+        raise AttributeError(f"module `memonf` has no attribute `{name}`")
+    return getattr(importlib.import_module(f".{_MODULES[name]}", __name__), name)
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

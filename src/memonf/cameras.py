@@ -1,0 +1,186 @@
+"""Cameras and the rays through their pixels; the one place where the camera convention lives.
+
+Cameras look along -z, +x is right, +y is up (OpenGL, Blender). `camera_to_world` is 3x4, world +z
+is up. The centre of pixel (row i, column j) lies at (j + 0.5, i + 0.5). Loaders convert whatever
+they read to this convention.
+
+Ray directions have unit length, so the distance t along a ray is in scene units.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import torch
+
+from .errors import DataError
+from .typing import Float, Int, Tensor
+
+__all__ = ["Cameras", "Rays", "look_at", "turntable"]
+
+
+@dataclass(frozen=True)
+class Rays:
+    """Half lines in world space.
+
+    Attributes:
+        origins: (rays, 3), scene units.
+        directions: (rays, 3), unit length.
+    """
+
+    origins: Float[Tensor, "rays 3"]
+    directions: Float[Tensor, "rays 3"]
+
+    def __len__(self) -> int:
+        return len(self.origins)
+
+    def __getitem__(self, index: slice | Tensor) -> Rays:
+        return Rays(self.origins[index], self.directions[index])
+
+
+@dataclass(frozen=True)
+class Cameras:
+    """Pinhole cameras that share one image size.
+
+    Attributes:
+        camera_to_world: (views, 3, 4), rigid: rotation columns right, up, back, then the centre.
+        intrinsics: (views, 4), focal lengths fx, fy and principal point cx, cy, in pixels.
+        width: Image width in pixels.
+        height: Image height in pixels.
+    """
+
+    camera_to_world: Float[Tensor, "views 3 4"]
+    intrinsics: Float[Tensor, "views 4"]
+    width: int
+    height: int
+
+    @classmethod
+    def pinhole(cls, camera_to_world: Tensor, focal: float, width: int, height: int) -> Cameras:
+        """Cameras with square pixels and a centred principal point.
+
+        Args:
+            camera_to_world: (views, 3, 4) or (views, 4, 4).
+            focal: Focal length in pixels, > 0.
+            width: Pixels.
+            height: Pixels.
+
+        Raises:
+            DataError: Poses that are not finite or not rigid, or a focal length <= 0.
+        """
+        poses = torch.as_tensor(camera_to_world, dtype=torch.float32)[:, :3, :4].contiguous()
+        if not (math.isfinite(focal) and focal > 0):
+            raise DataError(f"focal length: expected a number > 0, received {focal}")
+        intrinsics = torch.tensor([focal, focal, width / 2, height / 2]).expand(len(poses), 4)
+        cameras = cls(poses, intrinsics.contiguous(), width, height)
+        cameras.check()
+        return cameras
+
+    def check(self) -> None:
+        """Refuse poses that are not finite, or whose rotation is not a proper rotation."""
+        finite = self.camera_to_world.isfinite().flatten(1).all(1)
+        if not finite.all():
+            raise DataError(f"pose {int((~finite).nonzero()[0])}: expected finite numbers")
+        rotation = self.camera_to_world[:, :, :3].double()
+        gram_error = (rotation.mT @ rotation - torch.eye(3, device=rotation.device)).abs()
+        wrong = (gram_error.flatten(1).amax(1) > 1e-2) | (torch.linalg.det(rotation) < 0)
+        if wrong.any():
+            index = int(wrong.nonzero()[0])
+            raise DataError(
+                f"pose {index}: expected a rotation (orthonormal, determinant +1), received "
+                f"columns off by up to {float(gram_error[index].max()):.3g}; "
+                "undo the scale or the mirroring in the file"
+            )
+
+    def __len__(self) -> int:
+        return len(self.camera_to_world)
+
+    def __getitem__(self, index: slice | Tensor | list[int]) -> Cameras:
+        return Cameras(self.camera_to_world[index], self.intrinsics[index], self.width, self.height)
+
+    def to(self, device: torch.device | str) -> Cameras:
+        """Return the same cameras on `device`."""
+        return Cameras(
+            self.camera_to_world.to(device), self.intrinsics.to(device), self.width, self.height
+        )
+
+    @property
+    def positions(self) -> Float[Tensor, "views 3"]:
+        """Camera centres, scene units."""
+        return self.camera_to_world[:, :, 3]
+
+    def resized(self, width: int, height: int) -> Cameras:
+        """Return cameras with the same field of view at another image size in pixels."""
+        scale = torch.tensor([width / self.width, height / self.height]).repeat(2)
+        intrinsics = self.intrinsics * scale.to(self.intrinsics)
+        return Cameras(self.camera_to_world, intrinsics, width, height)
+
+    def rays(
+        self,
+        views: Int[Tensor, " rays"],
+        rows: Float[Tensor, " rays"] | Int[Tensor, " rays"],
+        columns: Float[Tensor, " rays"] | Int[Tensor, " rays"],
+    ) -> Rays:
+        """Rays through pixel centres.
+
+        Args:
+            views: Camera of each ray.
+            rows: Pixel row of each ray, 0 at the top.
+            columns: Pixel column of each ray, 0 at the left.
+        """
+        fx, fy, cx, cy = self.intrinsics[views].unbind(-1)
+        x = (columns + 0.5 - cx) / fx
+        y = (cy - rows - 0.5) / fy
+        local = torch.stack([x, y, -torch.ones_like(x)], -1)
+        poses = self.camera_to_world[views]
+        directions = (poses[:, :, :3] @ local[:, :, None])[:, :, 0]
+        return Rays(poses[:, :, 3], torch.nn.functional.normalize(directions, dim=-1))
+
+    def view_rays(self, view: int) -> Rays:
+        """All rays of one view, row by row: (height * width) of them."""
+        device = self.camera_to_world.device
+        pixels = torch.arange(self.height * self.width, device=device)
+        return self.rays(torch.full_like(pixels, view), pixels // self.width, pixels % self.width)
+
+
+def look_at(eye: Float[Tensor, "views 3"], target: Float[Tensor, " 3"]) -> Tensor:
+    """Poses (views, 3, 4) of cameras at `eye` that look at `target` with world +z up.
+
+    An eye straight above or below the target takes world +y as its up direction.
+    """
+    back = torch.nn.functional.normalize(eye - target, dim=-1)
+    up = torch.tensor([0.0, 0.0, 1.0]).to(eye).expand_as(back)
+    vertical = back[:, 2:].abs() > 0.9999
+    up = torch.where(vertical, torch.tensor([0.0, 1.0, 0.0]).to(eye), up)
+    right = torch.nn.functional.normalize(torch.linalg.cross(up, back), dim=-1)
+    return torch.stack([right, torch.linalg.cross(back, right), back, eye], -1)
+
+
+def turntable(
+    frames: int,
+    size: int,
+    radius: float,
+    target: Float[Tensor, " 3"],
+    *,
+    elevation: float = 30.0,
+    field_of_view: float = 40.0,
+    start_azimuth: float = -90.0,
+) -> Cameras:
+    """Cameras on a circle around `target`, one full turn, the first at the front (-y).
+
+    Args:
+        frames: Number of cameras, >= 1.
+        size: Width and height in pixels.
+        radius: Distance to the target, scene units.
+        target: Point to look at.
+        elevation: Degrees above the horizontal plane.
+        field_of_view: Horizontal angle in degrees.
+        start_azimuth: Azimuth of the first camera, degrees from +x to +y.
+    """
+    azimuth = torch.deg2rad(start_azimuth + torch.arange(frames) * (360.0 / frames))
+    height = torch.full_like(azimuth, math.sin(math.radians(elevation)))
+    ground = math.cos(math.radians(elevation))
+    offset = torch.stack([azimuth.cos() * ground, azimuth.sin() * ground, height], -1)
+    target = target.cpu().float()
+    focal = 0.5 * size / math.tan(0.5 * math.radians(field_of_view))
+    return Cameras.pinhole(look_at(target + radius * offset, target), focal, size, size)

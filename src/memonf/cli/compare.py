@@ -1,0 +1,151 @@
+"""``memonf compare``."""
+
+from __future__ import annotations
+
+import json
+import shlex
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from rich.console import Console
+from rich.table import Table
+
+from ..devices import pick_device
+from ..errors import InputError
+from ..experiment import CompareSettings, Outcome, compare, default_workers
+from ..fields import FIELDS
+from ..files import check_writable
+from ..report import summary_rows, write_report
+from ..training import TrainSettings
+from .options import Common, Switch, flag_value, parse, with_settings
+from .progress import jobs_progress
+
+__all__ = ["print_outcome", "run", "run_compare", "shown_command"]
+
+EXAMPLES = """\
+  memonf compare --data embedded:robot --out robot
+  memonf compare --data lego --out lego --seeds 3
+  memonf compare --data lego --out lego_adam --optimizer adam --initialization independent
+  memonf compare --data lego --out quick --quick\
+"""
+
+QUICK_STEPS = 300
+
+
+@dataclass(frozen=True, kw_only=True)
+class Compare(Common):
+    """Train front and rear parents, merge them by every method, score and show all of it.
+
+    Writes scores.json, scores.md, curves, reconstructions, turntables, index.html and all field
+    files. Called again, it keeps the fields that are already trained.
+
+    Attributes:
+        data: NeRF-synthetic folder, .npz file, or embedded:NAME.
+        out: Folder for the results.
+        seeds: Number of seed pairs.
+        quick: A short look: 300 steps, few views, small turntables.
+        methods: Only these merge methods; all if left out.
+        field: Architecture: tiny_nerf or nerf.
+        without_batch_norm: Leave the batch-norm parents out.
+        without_joint: Leave the field trained on all images out.
+        overlap: Degrees of azimuth that front and rear share in training.
+        front: Horizontal direction (x y) towards the front cameras; the format's own if left out.
+        most_views: Score at most this many test views.
+        frames: Frames of each turntable; 0 for none.
+        size: Side of the turntable's frames, pixels.
+        workers: Processes at work at once; one a core if left out.
+    """
+
+    data: str
+    out: Path
+    seeds: int = 1
+    quick: Switch = False
+    methods: tuple[str, ...] = ()
+    field: str = "tiny_nerf"
+    without_batch_norm: Switch = False
+    without_joint: Switch = False
+    overlap: float = 0.0
+    front: tuple[float, float] | None = None
+    most_views: int | None = None
+    frames: int = 60
+    size: int = 160
+    workers: int | None = None
+
+
+def run(args: Sequence[str]) -> None:
+    """Run the verb."""
+    config = FIELDS[flag_value(args, "--field", "tiny_nerf")].Config
+    options = parse(
+        with_settings(Compare, train=TrainSettings, config=config), "compare", args, EXAMPLES
+    )
+    if options.seeds < 1:
+        raise InputError(f"--seeds: expected at least 1, received {options.seeds}")
+    device = str(pick_device(options.device))
+    settings = CompareSettings(
+        data=options.data,
+        field=options.field,
+        config=options.config,  # type: ignore[attr-defined]
+        train=options.train,  # type: ignore[attr-defined]
+        seeds=options.seeds,
+        methods=options.methods,
+        batch_norm=not options.without_batch_norm,
+        joint=not options.without_joint,
+        front=options.front,
+        overlap=options.overlap,
+        most_views=options.most_views,
+        frames=options.frames,
+        size=options.size,
+        workers=options.workers or default_workers(device),
+        device=device,
+        command=shown_command("compare", args),
+    )
+    if options.quick:
+        settings = quickened(settings)
+    run_compare(settings, options.out, quiet=options.quiet, as_json=options.json)
+
+
+def shown_command(verb: str, args: Sequence[str]) -> str:
+    """The command to make a result again; folders of this machine are cut to their names."""
+    return shlex.join(["memonf", verb, *(Path(arg).name if "/" in arg else arg for arg in args)])
+
+
+def quickened(settings: CompareSettings) -> CompareSettings:
+    """The same experiment, short: for a first look and for tests."""
+    return replace(
+        settings,
+        train=replace(settings.train, steps=QUICK_STEPS, seconds=None),
+        most_views=settings.most_views or 8,
+        frames=min(settings.frames, 12),
+        size=min(settings.size, 96),
+        curve_points=min(settings.curve_points, 5),
+        curve_views=4,
+    )
+
+
+def run_compare(settings: CompareSettings, out: Path, *, quiet: bool, as_json: bool) -> Outcome:
+    """Run the experiment, write the report, print the outcome."""
+    check_writable(out / "scores.json")
+    with jobs_progress(show=not quiet) as observe:
+        outcome = compare(settings, out, observe)
+    page = write_report(outcome, out)
+    if as_json:
+        print(json.dumps({"out": str(out), "page": str(page), "rows": summary_rows(outcome)}))
+    else:
+        print_outcome(outcome, page)
+    return outcome
+
+
+def print_outcome(outcome: Outcome, page: Path) -> None:
+    """The score table, and where to look next."""
+    table = Table(title="PSNR in dB on held-out views, median over seed pairs")
+    for heading in ("field", "front", "rear", "all", "SSIM", "seconds"):
+        table.add_column(heading, justify="left" if heading == "field" else "right")
+    for row in summary_rows(outcome):
+        table.add_row(
+            row["name"], f"{row['front']:.2f}", f"{row['rear']:.2f}", f"{row['all']:.2f}",
+            f"{row['ssim']:.3f}", f"{row['seconds']:.1f}",
+        )  # fmt: skip
+    console = Console()
+    console.print(table)
+    console.print(f"Done in {outcome.seconds:.0f} s. Open {page}", soft_wrap=True)

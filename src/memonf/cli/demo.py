@@ -1,0 +1,56 @@
+"""``memonf demo``."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from ..devices import pick_device
+from ..experiment import CompareSettings, default_workers
+from ..training import TrainSettings
+from .compare import run_compare, shown_command
+from .options import Common, parse
+
+__all__ = ["run"]
+
+EXAMPLES = """\
+  memonf demo --out demo
+  memonf demo --out demo --scene still_life\
+"""
+
+STEPS = 700
+
+
+@dataclass(frozen=True, kw_only=True)
+class Demo(Common):
+    """Run the whole experiment on an embedded scene: a few minutes on two cores.
+
+    Attributes:
+        out: Folder for the results.
+        scene: Embedded scene, see `memonf scenes`.
+        seed: Seed of the parents.
+        steps: Training steps of each parent.
+    """
+
+    out: Path = Path("demo")
+    scene: str = "robot"
+    seed: int = 0
+    steps: int = STEPS
+
+
+def run(args: Sequence[str]) -> None:
+    """Run the verb."""
+    options = parse(Demo, "demo", args, EXAMPLES)
+    device = str(pick_device(options.device))
+    settings = CompareSettings(
+        data=f"embedded:{options.scene}",
+        train=TrainSettings(steps=options.steps, seed=options.seed),
+        curve_points=7,
+        curve_views=8,
+        size=128,
+        workers=default_workers(device),
+        device=device,
+        command=shown_command("demo", args),
+    )
+    run_compare(settings, options.out, quiet=options.quiet, as_json=options.json)

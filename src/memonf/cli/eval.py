@@ -1,0 +1,68 @@
+"""``memonf eval``."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated
+
+import tyro
+
+from ..checkpoint import load
+from ..data import load_scene
+from ..devices import pick_device
+from ..evaluation import evaluate
+from .options import Common, parse
+from .progress import counting_progress
+
+__all__ = ["run"]
+
+EXAMPLES = """\
+  memonf eval merged.safetensors --data embedded:robot
+  memonf eval merged.safetensors --data lego --split test --group front --json\
+"""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Eval(Common):
+    """Score a field on the views of a split, each against its own picture.
+
+    Attributes:
+        field: Field file.
+        data: NeRF-synthetic folder, .npz file, or embedded:NAME.
+        split: test (held out), val or train.
+        group: all, front, rear, or "sector K/N".
+        front: Horizontal direction (x y) towards the front cameras; the format's own if left out.
+        most_views: Score at most this many views, evenly spread.
+        seed: Accepted by every verb; rendering draws nothing at random.
+    """
+
+    field: Annotated[Path, tyro.conf.Positional]
+    data: str
+    split: str = "test"
+    group: str = "all"
+    front: tuple[float, float] | None = None
+    most_views: int | None = None
+    seed: int = 0
+
+
+def run(args: Sequence[str]) -> None:
+    """Run the verb."""
+    options = parse(Eval, "eval", args, EXAMPLES)
+    field = load(options.field, pick_device(options.device))
+    scene = load_scene(options.data, front=options.front)
+    with counting_progress("render and score", show=not options.quiet) as on_view:
+        scores = evaluate(
+            field, scene, split=options.split, group=options.group,
+            most_views=options.most_views, on_view=on_view,
+        )  # fmt: skip
+    if options.json:
+        print(json.dumps(scores.as_dict()))
+        return
+    print(
+        f"{options.field}: PSNR {scores.psnr:.2f} dB, SSIM {scores.ssim:.4f} on "
+        f"{len(scores.views)} {scores.split} views of `{scores.group}` of {scene.name}, "
+        f"background {scene.background}"
+    )

@@ -1,0 +1,85 @@
+"""Finds the verb, runs it, and turns errors into one line and an exit status.
+
+Each verb is one module here with a ``run(args)``; only the chosen one is imported, so ``--help``
+does not wait for torch.
+
+Exit status: 0 done, 1 failure, 2 the user's mistake, 130 interrupted.
+"""
+
+from __future__ import annotations
+
+import importlib
+import signal
+import sys
+from collections.abc import Sequence
+from types import FrameType
+
+from .._version import __version__
+from ..errors import InputError, MemonfError, nearest
+
+__all__ = ["main"]
+
+VERBS = {
+    "demo": "run the whole experiment on an embedded scene and show it",
+    "train": "train a field on the views of a group: front, rear, all, ...",
+    "merge": "merge fields of one scene into one field of the same size, without images",
+    "eval": "score a field on held-out views",
+    "render": "make a turntable film or a picture of a field",
+    "compare": "train parents, merge them by every method, score and show all of it",
+    "inspect": "print what a field file holds",
+    "scenes": "list the embedded scenes",
+}
+
+HELP = """\
+usage: memonf VERB [options]
+
+Merge neural fields: several radiance fields of one scene into one of the same
+size, without images.
+
+{verbs}
+
+A first picture, from nothing:
+  memonf demo --out demo
+
+Step by step:
+  memonf train --data embedded:robot --group front --seed 1 --out front.safetensors
+  memonf train --data embedded:robot --group rear  --seed 2 --out rear.safetensors
+  memonf merge front.safetensors rear.safetensors --method activation_matching_repair \\
+               --out merged.safetensors
+  memonf eval merged.safetensors --data embedded:robot
+  memonf render merged.safetensors --turntable --out merged.gif
+
+`memonf VERB --help` shows the options of a verb, with examples.
+"""
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one command; returns the exit status."""
+    args = list(sys.argv[1:] if argv is None else argv)
+    if not args or args[0] in ("-h", "--help", "help"):
+        width = max(map(len, VERBS))
+        print(HELP.format(verbs="\n".join(f"  {v:<{width}}  {t}" for v, t in VERBS.items())))
+        return 0
+    if args[0] in ("-V", "--version"):
+        print(f"memonf {__version__}")
+        return 0
+    signal.signal(signal.SIGTERM, interrupt)
+    try:
+        if args[0] not in VERBS:
+            raise InputError(f"unknown verb `{args[0]}`: {nearest(args[0], VERBS)}")
+        importlib.import_module(f".{args[0]}", __package__).run(args[1:])
+    except MemonfError as error:
+        print(f"memonf: error: {error}", file=sys.stderr)
+        return error.exit_status
+    except KeyboardInterrupt as error:
+        print(f"memonf: interrupted{f'; {error}' if str(error) else ''}", file=sys.stderr)
+        return 130
+    except BrokenPipeError:
+        sys.stderr.close()
+        return 0
+    return 0
+
+
+def interrupt(signum: int, frame: FrameType | None) -> None:
+    """Treat a polite kill like Ctrl-C: save what there is."""
+    raise KeyboardInterrupt

@@ -1,0 +1,76 @@
+"""``memonf merge``."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated
+
+import tyro
+
+from ..checkpoint import load, save
+from ..devices import pick_device
+from ..files import check_writable
+from ..merging import METHODS, merge
+from .options import Common, flag_value, parse, with_settings
+
+__all__ = ["run"]
+
+DEFAULT = "activation_matching_repair"
+
+EXAMPLES = """\
+  memonf merge front.safetensors rear.safetensors --method weight_matching --out merged.safetensors
+  memonf merge a.safetensors b.safetensors c.safetensors --coefficients 0.5 0.3 0.2 \\
+               --method activation_matching_repair --out merged.safetensors
+
+Methods (the options below depend on --method):
+"""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Merge(Common):
+    """Merge fields of one scene into one field of the same size, without images.
+
+    Attributes:
+        parents: Field files; the first is the reference whose unit order is kept.
+        out: Field file to write.
+        method: How to merge, see below.
+        coefficients: Weight of each parent, sum 1; equal if left out.
+        seed: Seed of every random choice.
+    """
+
+    parents: Annotated[tuple[Path, ...], tyro.conf.Positional]
+    out: Path
+    method: str = DEFAULT
+    coefficients: tuple[float, ...] = ()
+    seed: int = 0
+
+
+def run(args: Sequence[str]) -> None:
+    """Run the verb."""
+    table = "\n".join(
+        f"  {name:<28} {METHODS[name].summary} ({METHODS[name].paper})" for name in METHODS
+    )
+    method = METHODS[flag_value(args, "--method", DEFAULT)]
+    options = parse(with_settings(Merge, settings=method), "merge", args, EXAMPLES + table)
+    check_writable(options.out)
+    device = pick_device(options.device)
+    result = merge(
+        [load(path, device) for path in options.parents],
+        options.method,
+        coefficients=options.coefficients or None,
+        seed=options.seed,
+        **options.settings.settings(),  # type: ignore[attr-defined]
+    )
+    save(result.field, options.out)
+    if options.json:
+        print(json.dumps({"out": str(options.out), **result.report}))
+    else:
+        shares = " ".join(f"{share:.3g}" for share in result.report["coefficients"])
+        print(
+            f"{options.out}: {len(options.parents)} parents by {options.method}, coefficients "
+            f"{shares}, {result.report['seconds']:.2f} s; see it with "
+            f"`memonf render {options.out} --turntable --out turntable.gif`"
+        )

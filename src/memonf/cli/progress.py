@@ -1,0 +1,104 @@
+"""Live progress on standard error, so that standard output stays clean for scripts."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+from rich.console import Console
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    SpinnerColumn,
+    TaskID,
+    TaskProgressColumn,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+)
+
+from ..training import Progress as TrainingProgress
+
+__all__ = [
+    "counting_progress",
+    "jobs_progress",
+    "training_bars",
+    "training_progress",
+    "training_text",
+]
+
+
+def training_bars(show: bool) -> Progress:
+    """Bars for one or more trainings: share done, PSNR, speed, time left."""
+    return Progress(
+        SpinnerColumn(),
+        TextColumn("{task.description}"),
+        BarColumn(bar_width=28),
+        TaskProgressColumn(),
+        TextColumn("{task.fields[figures]}"),
+        console=Console(stderr=True),
+        disable=not show,
+    )
+
+
+def training_text(progress: TrainingProgress) -> str:
+    """The figures beside a bar."""
+    minutes, seconds = divmod(round(progress.remaining), 60)
+    return (
+        f"batch PSNR {progress.psnr:5.2f} dB  {progress.rays_per_second / 1000:5.1f}k rays/s  "
+        f"ETA {minutes}:{seconds:02d}"
+    )
+
+
+@contextmanager
+def training_progress(title: str, *, show: bool) -> Iterator[Callable[[TrainingProgress], None]]:
+    """A bar for one training; yields its `on_step`."""
+    with training_bars(show) as bars:
+        task = bars.add_task(title, total=1.0, figures="")
+
+        def on_step(progress: TrainingProgress) -> None:
+            bars.update(task, completed=progress.fraction, figures=training_text(progress))
+
+        yield on_step
+
+
+@contextmanager
+def counting_progress(title: str, *, show: bool) -> Iterator[Callable[[int, int], None]]:
+    """A bar for countable work; yields a function of (done, total)."""
+    with Progress(
+        SpinnerColumn(),
+        TextColumn("{task.description}"),
+        BarColumn(bar_width=28),
+        MofNCompleteColumn(),
+        TimeElapsedColumn(),
+        TimeRemainingColumn(),
+        console=Console(stderr=True),
+        disable=not show,
+    ) as bars:
+        task = bars.add_task(title, total=None)
+        yield lambda done, total: bars.update(task, completed=done, total=total)
+
+
+@contextmanager
+def jobs_progress(*, show: bool) -> Iterator[Callable[[str, float, str], None]]:
+    """A bar for each job at work; finished ones stay as a line. Yields the observer."""
+    with Progress(
+        SpinnerColumn(),
+        TextColumn("{task.description:<44}"),
+        BarColumn(bar_width=24),
+        TaskProgressColumn(),
+        TimeElapsedColumn(),
+        TimeRemainingColumn(),
+        TextColumn("{task.fields[figures]}"),
+        console=Console(stderr=True),
+        disable=not show,
+    ) as bars:
+        tasks: dict[str, TaskID] = {}
+
+        def observe(title: str, share: float, figures: str) -> None:
+            if title not in tasks:
+                tasks[title] = bars.add_task(title, total=1.0, figures=figures)
+            bars.update(tasks[title], completed=share, figures=figures)
+
+        yield observe

@@ -1,0 +1,88 @@
+"""``memonf train``."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated
+
+import tyro
+
+from ..data import load_scene
+from ..devices import pick_device
+from ..fields import FIELDS
+from ..files import check_writable
+from ..resume import state_path, train_to_file
+from ..training import TrainSettings, new_trainer
+from .options import Common, Switch, flag_value, parse, with_settings
+from .progress import training_progress
+
+__all__ = ["run"]
+
+EXAMPLES = """\
+  memonf train --data embedded:robot --group front --seed 1 --out front.safetensors
+  memonf train --data lego --group rear --field nerf --seconds 300 --out rear.safetensors
+  memonf train --data lego --group "sector 2/5" --batch-norm --steps 2000 --out two.safetensors
+  memonf train ... --resume --out front.safetensors      # after an interruption\
+"""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Train(Common):
+    """Train a field on the views of one group and write a field file.
+
+    Attributes:
+        data: NeRF-synthetic folder, .npz file, or embedded:NAME.
+        out: Field file to write.
+        group: all, front, rear, or "sector K/N".
+        overlap: Degrees of azimuth that neighbouring groups share.
+        front: Horizontal direction (x y) towards the front cameras; the format's own if left out.
+        field: Architecture: tiny_nerf (position only) or nerf (position and direction).
+        resume: Continue an interrupted training of the same --out.
+    """
+
+    data: str
+    out: Path
+    group: str = "all"
+    overlap: float = 0.0
+    front: Annotated[tuple[float, float] | None, tyro.conf.arg(metavar="X Y")] = None
+    field: str = "tiny_nerf"
+    resume: Switch = False
+
+
+def run(args: Sequence[str]) -> None:
+    """Run the verb."""
+    config = FIELDS[flag_value(args, "--field", "tiny_nerf")].Config
+    options = parse(
+        with_settings(Train, settings=TrainSettings, config=config), "train", args, EXAMPLES
+    )
+    check_writable(options.out)
+    trainer = new_trainer(
+        load_scene(options.data, front=options.front),
+        group=options.group,
+        overlap=options.overlap,
+        field=options.field,
+        config=options.config,  # type: ignore[attr-defined]
+        settings=options.settings,  # type: ignore[attr-defined]
+        device=pick_device(options.device),
+    )
+    with training_progress(f"train {options.group}", show=not options.quiet) as on_step:
+        try:
+            field = train_to_file(trainer, options.out, resume=options.resume, on_step=on_step)
+        except KeyboardInterrupt:
+            raise KeyboardInterrupt(
+                f"{state_path(options.out)} holds the state, the same command with --resume "
+                "continues"
+            ) from None
+    outcome = {"out": str(options.out), "parameters": field.parameter_count(),
+               **field.record.training}  # fmt: skip
+    if options.json:
+        print(json.dumps(outcome))
+    else:
+        print(
+            f"{options.out}: {field.name}, {field.parameter_count()} params, "
+            f"{outcome['steps_done']} steps in {outcome['seconds_done']:.0f} s; "
+            f"score it with `memonf eval {options.out} --data {options.data}`"
+        )

@@ -1,0 +1,63 @@
+"""Data sets: one format per file, and the scenes that come with the package."""
+
+from __future__ import annotations
+
+import dataclasses
+from importlib.resources import as_file, files
+from pathlib import Path
+
+from ..errors import DataError, nearest
+from ..typing import PathLike
+from . import blender, npz
+from .base import Scene, Views, composite_on, in_group
+
+__all__ = ["Scene", "Views", "composite_on", "embedded_scenes", "in_group", "load_scene"]
+
+#: Tried in this order.
+FORMATS = ((blender.can_read, blender.read), (npz.can_read, npz.read))
+EMBEDDED = "embedded:"
+
+
+def embedded_scenes() -> list[str]:
+    """Names of the scenes that come with the package, for ``embedded:NAME``."""
+    folder = files(__name__) / "scenes"
+    return sorted(
+        file.name.removesuffix(".npz") for file in folder.iterdir() if file.name.endswith(".npz")
+    )
+
+
+def load_scene(data: PathLike, *, front: tuple[float, float] | None = None) -> Scene:
+    """Open a data set, whatever its format.
+
+    Args:
+        data: A NeRF-synthetic folder, an ``.npz`` file, or ``embedded:NAME``.
+        front: Horizontal direction (x, y) towards the front cameras; None for the format's own
+            (-y for Blender scenes).
+
+    Raises:
+        DataError: Nothing there, or in no known format.
+    """
+    scene = open_scene(str(data))
+    return scene if front is None else dataclasses.replace(scene, front=front)
+
+
+def open_scene(data: str) -> Scene:
+    """Find the format that reads `data`."""
+    if data.startswith(EMBEDDED):
+        name = data.removeprefix(EMBEDDED)
+        if name not in embedded_scenes():
+            raise DataError(f"no embedded scene `{name}`: {nearest(name, embedded_scenes())}")
+        with as_file(files(__name__) / "scenes" / f"{name}.npz") as path:
+            return npz.read(path)
+    path = Path(data)
+    if not path.exists():
+        raise DataError(
+            f"{data}: there is no such file or folder; `memonf scenes` lists the embedded scenes"
+        )
+    for can_read, read in FORMATS:
+        if can_read(path):
+            return read(path)
+    raise DataError(
+        f"{data}: expected a folder with transforms_train.json (NeRF-synthetic) or an .npz file "
+        "with images, poses and focal"
+    )

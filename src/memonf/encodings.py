@@ -1,0 +1,55 @@
+"""Encodings lift a few coordinates to many features before a small network reads them.
+
+Fields hold an encoding as a submodule; it has no trainable params and no symmetry.
+"""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import nn
+
+from .typing import Float, Tensor
+
+__all__ = ["FrequencyEncoding"]
+
+
+class FrequencyEncoding(nn.Module):
+    r"""Sines and cosines of the coordinates at octave frequencies.
+
+    .. math:: γ(x) = (x, \sin(2^0 π x), \cos(2^0 π x), …, \sin(2^{L-1} π x), \cos(2^{L-1} π x))
+
+    The coordinates are expected in [-1, 1]; the lowest frequency has one period over that range.
+
+    Args:
+        dimensions: Number of coordinates, >= 1.
+        frequencies: Number of octaves L, >= 0.
+        include_input: Whether x itself is the first part of the features.
+
+    Reference:
+        Mildenhall et al. 2020, NeRF, arXiv 2003.08934, equation 4.
+    """
+
+    octaves: Tensor
+
+    def __init__(self, dimensions: int, frequencies: int, include_input: bool = True) -> None:
+        super().__init__()
+        self.dimensions = dimensions
+        self.frequencies = frequencies
+        self.include_input = include_input
+        octaves = math.pi * 2.0 ** torch.arange(frequencies)
+        self.register_buffer("octaves", octaves, persistent=False)
+
+    @property
+    def features(self) -> int:
+        """Length of the encoded vector."""
+        return self.dimensions * (2 * self.frequencies + self.include_input)
+
+    def forward(self, coordinates: Float[Tensor, "*points d"]) -> Float[Tensor, "*points features"]:
+        """Encode the last axis; the frequencies of one coordinate stand side by side."""
+        angles = (coordinates[..., None] * self.octaves).flatten(-2)
+        parts = [angles.sin(), angles.cos()]
+        if self.include_input:
+            parts.insert(0, coordinates)
+        return torch.cat(parts, -1)

@@ -1,0 +1,132 @@
+"""Scores of a field on held-out views, each against its own picture; curves between parents."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
+from statistics import fmean
+from typing import Any
+
+import torch
+
+from .data import Scene, Views
+from .errors import InputError
+from .fields import Field
+from .metrics import psnr, ssim
+from .rendering import Renderer
+from .typing import Float, Tensor
+
+__all__ = ["Scores", "ViewScore", "barrier", "evaluate", "spread"]
+
+
+@dataclass(frozen=True)
+class ViewScore:
+    """Score of one view.
+
+    Attributes:
+        name: Name of the view.
+        psnr: dB.
+        ssim: In [-1, 1].
+    """
+
+    name: str
+    psnr: float
+    ssim: float
+
+
+@dataclass(frozen=True)
+class Scores:
+    """Scores of one field on the views of one group.
+
+    Attributes:
+        split: Which views: ``test``, ``val`` or ``train``.
+        group: View group.
+        psnr: Mean over views of each view's PSNR, dB.
+        ssim: Mean over views.
+        views: Score of each view.
+    """
+
+    split: str
+    group: str
+    psnr: float
+    ssim: float
+    views: tuple[ViewScore, ...]
+
+    def as_dict(self) -> dict[str, Any]:
+        """Plain values for JSON."""
+        return asdict(self)
+
+
+def evaluate(
+    field: Field,
+    scene: Scene,
+    *,
+    split: str = "test",
+    group: str = "all",
+    most_views: int | None = None,
+    on_view: Callable[[int, int], None] | None = None,
+) -> Scores:
+    """Render the views of a split's group and compare each with its own picture.
+
+    Parents and merges go through this one path: same clamping, background and sampling.
+
+    Args:
+        field: Field to score.
+        scene: Data set it is scored on.
+        split: ``test`` (held out), ``val`` or ``train``.
+        group: ``all``, ``front``, ``rear`` or ``sector K/N``.
+        most_views: Score at most this many views, evenly spread; None for all.
+        on_view: Called with (views done, views) as work goes on.
+
+    Raises:
+        DataError: No such split, or no view in the group.
+        InputError: The field's background is not the scene's.
+    """
+    views = spread(scene.views(split, group), most_views)
+    if field.record.background != scene.background:
+        raise InputError(
+            f"the field's background is {field.record.background}, {scene.name} has "
+            f"{scene.background}: scores would compare different pictures"
+        )
+    renderer = Renderer.of(field)
+    scores = []
+    for index, name in enumerate(views.names):
+        picture = renderer.view(views.cameras, index).rgb.cpu()
+        truth = views.picture(index, scene.background_rgb)
+        scores.append(ViewScore(name, psnr(picture, truth), ssim(picture, truth)))
+        if on_view is not None:
+            on_view(index + 1, len(views))
+    return Scores(
+        split,
+        group,
+        fmean(score.psnr for score in scores),
+        fmean(score.ssim for score in scores),
+        tuple(scores),
+    )
+
+
+def spread(views: Views, most: int | None) -> Views:
+    """At most `most` views, evenly spread over the sequence."""
+    if most is None or most >= len(views):
+        return views
+    if most < 1:
+        raise InputError(f"views: expected at least 1, received {most}")
+    return views[torch.linspace(0, len(views) - 1, most).round().long()]
+
+
+def barrier(coefficients: Sequence[float], values: Sequence[float]) -> float:
+    """Largest drop of a curve below the straight line between its ends, >= 0.
+
+    Args:
+        coefficients: In [0, 1], ascending, from 0 to 1.
+        values: Score at each coefficient, higher is better (dB).
+
+    Reference:
+        Frankle et al. 2020, arXiv 1912.05671, for losses; here for scores.
+    """
+    if len(coefficients) != len(values) or len(values) < 2:
+        raise InputError("barrier: expected two or more coefficients and as many values")
+    place: Float[Tensor, " points"] = torch.tensor(coefficients, dtype=torch.float64)
+    curve = torch.tensor(values, dtype=torch.float64)
+    line = curve[0] + (curve[-1] - curve[0]) * (place - place[0]) / (place[-1] - place[0])
+    return max(0.0, float((line - curve).max()))

@@ -1,0 +1,534 @@
+"""The whole experiment on one data set: train parents, merge them by every method, show it.
+
+Every piece of work is a job: a frozen dataclass that can be sent to another process, runs on one
+thread and leaves its result in a file. Two single-threaded jobs side by side use two cores better
+than one job with two threads. A field that is already there, trained with the same settings, is
+used as it is, so an interrupted experiment continues where it stopped.
+
+Called by ``memonf compare`` and ``memonf demo``; the report package draws what comes back.
+"""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import platform
+import queue
+import time
+from collections.abc import Callable, Sequence
+from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from statistics import fmean
+from typing import Any, TypeAlias
+
+import numpy as np
+import torch
+
+from ._version import __version__
+from .cameras import turntable
+from .checkpoint import load, save
+from .data import Scene, load_scene
+from .errors import FieldFileError, InputError
+from .evaluation import evaluate, spread
+from .export.video import to_bytes
+from .fields import FIELDS, Field, FieldConfig
+from .merging import METHODS, merge
+from .metrics import psnr
+from .rendering import Renderer
+from .resume import train_to_file
+from .training import TrainSettings, new_trainer
+
+__all__ = [
+    "CompareSettings",
+    "Curve",
+    "Outcome",
+    "Scored",
+    "compare",
+    "default_workers",
+]
+
+GROUPS = ("front", "rear")
+BATCH_NORM = "_batch_norm"
+
+
+@dataclass(frozen=True)
+class CompareSettings:
+    """What the experiment consists of.
+
+    Attributes:
+        data: Data set.
+        field: Architecture.
+        config: Its configuration.
+        train: Training of each parent; the joint field takes the steps of both together.
+        seeds: Number of seed pairs: pair k trains front with seed + 2 k, rear with seed + 2 k + 1.
+        methods: Merge methods; empty for all.
+        batch_norm: Whether to train and merge batch-norm parents as well.
+        joint: Whether to train the joint field.
+        front: Horizontal direction (x, y) towards the front cameras; None for the format's own.
+        overlap: Degrees of azimuth that front and rear share in training.
+        most_views: Score at most this many test views; None for all.
+        frames: Frames of each turntable; 0 for none.
+        size: Side of the turntable's frames, pixels.
+        curve_points: Coefficients on each interpolation curve, ends included; 0 for none.
+        curve_views: Test views that curves are scored on.
+        workers: Processes at work at once.
+        device: Where each process works.
+        command: The command line that makes the experiment again.
+    """
+
+    data: str
+    field: str = "tiny_nerf"
+    config: FieldConfig | None = None
+    train: TrainSettings = TrainSettings()
+    seeds: int = 1
+    methods: tuple[str, ...] = ()
+    batch_norm: bool = True
+    joint: bool = True
+    front: tuple[float, float] | None = None
+    overlap: float = 0.0
+    most_views: int | None = None
+    frames: int = 60
+    size: int = 160
+    curve_points: int = 11
+    curve_views: int = 20
+    workers: int = 1
+    device: str = "cpu"
+    command: str = ""
+
+    def scene(self) -> Scene:
+        """Open the data set."""
+        return load_scene(self.data, front=self.front)
+
+    def method_names(self) -> list[str]:
+        """The methods to run, known names only."""
+        for name in self.methods:
+            METHODS[name]
+        return list(self.methods) or list(METHODS)
+
+
+@dataclass(frozen=True)
+class Scored:
+    """A field with its scores and pictures.
+
+    Attributes:
+        name: ``front``, ``rear``, ``joint`` or a method; batch-norm ones end in ``_batch_norm``.
+        method: ``train`` or the merge method.
+        seed: Number of the seed pair.
+        seconds: Time its training or merge took.
+        psnr: dB on each group.
+        ssim: On each group.
+        path: Its field file.
+        pictures: Renderings of the chosen test views, uint8 (height, width, 3); first pair only.
+        picture_psnr: dB of each of them.
+        frames: Turntable, uint8 (height, width, 3) each; first pair only.
+    """
+
+    name: str
+    method: str
+    seed: int
+    seconds: float
+    psnr: dict[str, float]
+    ssim: dict[str, float]
+    path: Path
+    pictures: tuple[np.ndarray, ...] = ()
+    picture_psnr: tuple[float, ...] = ()
+    frames: tuple[np.ndarray, ...] = ()
+
+    def rows(self) -> list[dict[str, Any]]:
+        """One row for each group, as in ``scores.json``."""
+        return [
+            {
+                "name": self.name,
+                "method": self.method,
+                "group": group,
+                "seed": self.seed,
+                "psnr": self.psnr[group],
+                "ssim": self.ssim[group],
+                "seconds": self.seconds,
+            }
+            for group in self.psnr
+        ]
+
+
+@dataclass(frozen=True)
+class Curve:
+    """PSNR along the coefficients between two parents.
+
+    Attributes:
+        name: The method.
+        coefficients: Weight of the rear parent.
+        psnr: dB on all curve views at each coefficient.
+    """
+
+    name: str
+    coefficients: tuple[float, ...]
+    psnr: tuple[float, ...]
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """All that came out.
+
+    Attributes:
+        settings: Settings, versions and machine, as plain values.
+        fields: Every scored field, parents first.
+        curves: Interpolation curves of the first seed pair.
+        truth: The chosen test views, uint8 (height, width, 3).
+        view_names: Their names and groups.
+        seconds: Wall time of the whole.
+    """
+
+    settings: dict[str, Any]
+    fields: tuple[Scored, ...]
+    curves: tuple[Curve, ...]
+    truth: tuple[np.ndarray, ...]
+    view_names: tuple[str, ...]
+    seconds: float
+
+
+#: Called with (job's title, share done in [0, 1], figures or None).
+Observer: TypeAlias = Callable[[str, float, str], None]
+
+
+@dataclass(frozen=True)
+class TrainJob:
+    """Train one field into a file."""
+
+    settings: CompareSettings
+    title: str
+    group: str
+    train: TrainSettings
+    config: FieldConfig
+    out: Path
+
+    def run(self) -> Path:
+        """Train, or keep the file if it is what training would give."""
+        scene = self.settings.scene()
+        trainer = new_trainer(
+            scene, group=self.group, overlap=self.settings.overlap, field=self.settings.field,
+            config=self.config, settings=self.train, device=self.settings.device,
+        )  # fmt: skip
+        if already_trained(self.out, trainer.field):
+            report(self.title, 1.0, "found")
+            return self.out
+
+        def on_step(progress: Any) -> None:
+            if progress.step % 5 == 0 or trainer.done:
+                figures = (
+                    f"batch PSNR {progress.psnr:5.2f} dB {progress.rays_per_second:7.0f} rays/s"
+                )
+                report(self.title, progress.fraction, figures)
+
+        train_to_file(trainer, self.out, resume=True, on_step=on_step)
+        return self.out
+
+
+@dataclass(frozen=True)
+class ScoreJob:
+    """Merge if there are parents, then score and picture one field."""
+
+    settings: CompareSettings
+    title: str
+    name: str
+    seed: int
+    path: Path
+    parents: tuple[Path, ...] = ()
+
+    def run(self) -> Scored:
+        """Do it."""
+        device = self.settings.device
+        if self.parents:
+            method = self.name.removesuffix(BATCH_NORM)
+            result = merge([load(path, device) for path in self.parents], method, seed=self.seed)
+            scored, seconds = result.field, float(result.report["seconds"])
+            save(scored, self.path)
+        else:
+            method, scored = "train", load(self.path, device)
+            seconds = float(scored.record.training["seconds_done"])
+        scene = self.settings.scene()
+        score, by_group = group_scores(scored, scene, self.settings.most_views)
+        views, _ = picture_views(scene)
+        pictures: tuple[np.ndarray, ...] = ()
+        picture_psnr: tuple[float, ...] = ()
+        frames: tuple[np.ndarray, ...] = ()
+        if self.seed == 0:
+            renderer = Renderer.of(scored)
+            drawn = [renderer.view(views.cameras, index).rgb.cpu() for index in range(len(views))]
+            truths = [views.picture(i, scene.background_rgb) for i in range(len(views))]
+            pictures = tuple(to_bytes(picture) for picture in drawn)
+            picture_psnr = tuple(psnr(p, t) for p, t in zip(drawn, truths, strict=True))
+            frames = turntable_frames(scored, self.settings.frames, self.settings.size)
+        report(self.title, 1.0, f"PSNR {score['all']:5.2f} dB")
+        return Scored(
+            self.name, method, self.seed, seconds, score, by_group, self.path, pictures,
+            picture_psnr, frames,
+        )  # fmt: skip
+
+
+@dataclass(frozen=True)
+class CurveJob:
+    """Score merges of two parents along the coefficients."""
+
+    settings: CompareSettings
+    title: str
+    method: str
+    parents: tuple[Path, ...]
+
+    def run(self) -> Curve:
+        """Do it; the ends are the parents themselves."""
+        scene = self.settings.scene()
+        parents = [load(path, self.settings.device) for path in self.parents]
+        steps = np.linspace(0.0, 1.0, self.settings.curve_points).round(6).tolist()
+        values = []
+        for done, share in enumerate(steps, 1):
+            merged = merge(parents, self.method, coefficients=[1 - share, share]).field
+            values.append(evaluate(merged, scene, most_views=self.settings.curve_views).psnr)
+            report(self.title, done / len(steps), "")
+        return Curve(self.method, tuple(steps), tuple(values))
+
+
+def group_scores(
+    scored: Field, scene: Scene, most_views: int | None
+) -> tuple[dict[str, float], dict[str, float]]:
+    """Mean PSNR and SSIM on all test views and on each group's, each view rendered once."""
+    scores = evaluate(scored, scene, most_views=most_views)
+    of_view = {view.name: view for view in scores.views}
+    psnrs, ssims = {}, {}
+    for group in GROUPS:
+        names = [name for name in scene.views("test", group).names if name in of_view]
+        psnrs[group] = fmean(of_view[name].psnr for name in names)
+        ssims[group] = fmean(of_view[name].ssim for name in names)
+    return {**psnrs, "all": scores.psnr}, {**ssims, "all": scores.ssim}
+
+
+def picture_views(scene: Scene, each: int = 2) -> tuple[Any, list[str]]:
+    """A few test views of each group, evenly spread, for the reconstructions."""
+    parts = [spread(scene.views("test", group), each + 2) for group in GROUPS]
+    picked = [part[list(range(1, len(part) - 1))] for part in parts]
+    cameras = picked[0].cameras
+    joined = replace(
+        cameras,
+        camera_to_world=torch.cat([part.cameras.camera_to_world for part in picked]),
+        intrinsics=torch.cat([part.cameras.intrinsics for part in picked]),
+    )
+    names = sum((part.names for part in picked), ())
+    groups = [group for group, part in zip(GROUPS, picked, strict=True) for _ in range(len(part))]
+    images = torch.cat([part.images for part in picked])
+    return type(picked[0])(joined, images, names), groups
+
+
+def turntable_frames(scored: Field, frames: int, size: int) -> tuple[np.ndarray, ...]:
+    """One turn around the middle of a field's box, at the distance of its training cameras."""
+    if frames == 0:
+        return ()
+    cameras = field_turntable(scored, frames, size)
+    renderer = Renderer.of(scored)
+    return tuple(to_bytes(renderer.view(cameras, index).rgb) for index in range(frames))
+
+
+def field_turntable(scored: Field, frames: int, size: int, elevation: float = 25.0) -> Any:
+    """Turntable cameras that suit a field: its cameras' distance and field of view."""
+    centre = scored.aabb.mean(0).cpu()
+    known = scored.record.cameras
+    if known is None:
+        radius, angle = 1.6 * float((scored.aabb[1] - scored.aabb[0]).norm()), 40.0
+    else:
+        radius = float((known.positions.cpu() - centre).norm(dim=1).median())
+        half = known.width / 2 / float(known.intrinsics[0, 0])
+        angle = float(np.degrees(2 * np.arctan(half)))
+    return turntable(frames, size, radius, centre, elevation=elevation, field_of_view=angle)
+
+
+def already_trained(path: Path, fresh: Field) -> bool:
+    """Whether a field file holds what training `fresh` would give."""
+    if not path.exists():
+        return False
+    try:
+        found = load(path)
+    except FieldFileError:
+        return False
+    wanted, known = fresh.record.training, found.record.training
+    return (
+        found.config == fresh.config
+        and torch.equal(found.aabb, fresh.aabb.cpu())
+        and (found.record.group, found.record.scene) == (fresh.record.group, fresh.record.scene)
+        and all(known.get(key) == value for key, value in wanted.items())
+    )
+
+
+def compare(
+    settings: CompareSettings, out: Path, observe: Observer = lambda title, share, figures: None
+) -> Outcome:
+    """Run the experiment; field files go to `out`/fields.
+
+    Args:
+        settings: What to train, merge and score.
+        out: Folder of the results.
+        observe: Told of every job's progress.
+
+    Raises:
+        DataError: The data set cannot be read, or has no test views.
+        OutputError: `out` cannot be written.
+    """
+    started = time.perf_counter()
+    scene = settings.scene()
+    methods = settings.method_names()
+    views, groups = picture_views(scene)
+    for group in GROUPS:
+        scene.views("train", group, settings.overlap)
+    base = settings.config or FIELDS[settings.field].Config()
+    variants = [("", base)]
+    if settings.batch_norm:
+        if not hasattr(base, "batch_norm"):
+            raise InputError(f"field `{settings.field}` knows no batch norm; pass batch_norm=False")
+        if not base.batch_norm:
+            variants.append((BATCH_NORM, replace(base, batch_norm=True)))  # type: ignore[call-arg]
+    training: list[TrainJob] = []
+    scoring: list[ScoreJob] = []
+    curves: list[CurveJob] = []
+    for seed in range(settings.seeds):
+        folder = out / "fields" / f"pair{seed}"
+        if settings.joint:
+            training.append(train_job(settings, "joint", "all", seed, "", base, folder))
+        for suffix, config in variants:
+            parents = [
+                train_job(settings, group, group, seed, suffix, config, folder) for group in GROUPS
+            ]
+            training += parents
+            paths = tuple(job.out for job in parents)
+            for method in methods:
+                name = method + suffix
+                path = folder / f"{name}.safetensors"
+                scoring.append(ScoreJob(settings, f"{name} {seed}", name, seed, path, paths))
+                if seed == 0 and settings.curve_points and not suffix:
+                    curves.append(CurveJob(settings, f"curve {method}", method, paths))
+        scoring += [
+            ScoreJob(settings, f"{job.out.stem} {seed}", job.out.stem, seed, job.out)
+            for job in training
+            if job.out.parent == folder
+        ]
+    # The longest first, so that no core waits at the end.
+    training.sort(key=lambda job: job.group != "all")
+    with Workers(settings.workers) as workers:
+        workers.run(training, observe)
+        results = workers.run([*scoring, *curves], observe)
+    fields = [result for result in results if isinstance(result, Scored)]
+    order = ["front", "rear", "joint", *methods]
+    fields.sort(
+        key=lambda f: (
+            BATCH_NORM in f.name, order.index(f.name.removesuffix(BATCH_NORM)), f.seed
+        )
+    )  # fmt: skip
+    return Outcome(
+        described(settings, scene, base),
+        tuple(fields),
+        tuple(result for result in results if isinstance(result, Curve)),
+        tuple(to_bytes(views.picture(i, scene.background_rgb)) for i in range(len(views))),
+        tuple(f"{group} {name}" for group, name in zip(groups, views.names, strict=True)),
+        time.perf_counter() - started,
+    )
+
+
+def train_job(
+    settings: CompareSettings,
+    name: str,
+    group: str,
+    seed: int,
+    suffix: str,
+    config: FieldConfig,
+    folder: Path,
+) -> TrainJob:
+    """The training of one field; the joint field takes the length of both parents together."""
+    train = replace(settings.train, seed=settings.train.seed + 2 * seed + (group == "rear"))
+    if group == "all":
+        if train.seconds is not None:
+            train = replace(train, seconds=2 * train.seconds)
+        else:
+            train = replace(train, steps=2 * train.step_goal)
+    title = f"train {name}{suffix.replace('_', ' ')}, pair {seed}"
+    return TrainJob(settings, title, group, train, config, folder / f"{name}{suffix}.safetensors")
+
+
+def described(settings: CompareSettings, scene: Scene, config: FieldConfig) -> dict[str, Any]:
+    """Settings, versions and machine for the record."""
+    return {
+        **asdict(settings),
+        "data": Path(settings.data).name,
+        "data_name": scene.name,
+        "steps": settings.train.step_goal,
+        "background": list(scene.background),
+        "config": config.as_dict(),
+        "version": __version__,
+        "torch": torch.__version__,
+        "python": platform.python_version(),
+        "machine": f"{platform.system()} {platform.machine()}, {os.cpu_count()} cores",
+    }
+
+
+def default_workers(device: str) -> int:
+    """One process a core on the CPU; one in all on an accelerator, which they would share."""
+    if not device.startswith("cpu"):
+        return 1
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+_messages: Any = None
+
+
+def report(title: str, share: float, figures: str) -> None:
+    """Tell the parent process how far a job is."""
+    if _messages is not None:
+        _messages.put((title, share, figures))
+
+
+def begin_worker(messages: Any) -> None:
+    """Set a fresh worker up: one thread, and a line to the parent process."""
+    global _messages
+    _messages = messages
+    torch.set_num_threads(1)
+
+
+def run_job(job: Any) -> Any:
+    """Run any job in a worker."""
+    return job.run()
+
+
+class Workers:
+    """Processes that run jobs; progress comes back through a queue."""
+
+    def __init__(self, count: int) -> None:
+        self.context = multiprocessing.get_context("spawn")
+        self.messages = self.context.Queue()
+        self.pool = ProcessPoolExecutor(
+            count, self.context, initializer=begin_worker, initargs=(self.messages,)
+        )
+
+    def __enter__(self) -> Workers:
+        return self
+
+    def __exit__(self, kind: Any, error: Any, trace: Any) -> None:
+        if kind is not None:
+            for process in list((self.pool._processes or {}).values()):
+                process.terminate()  # SIGTERM: a training saves its state
+        self.pool.shutdown(wait=True, cancel_futures=True)
+
+    def run(self, jobs: Sequence[Any], observe: Observer) -> list[Any]:
+        """Run all jobs; results in the order of the jobs. The first error stops everything."""
+        futures = [self.pool.submit(run_job, job) for job in jobs]
+        waiting: set[Future[Any]] = set(futures)
+        while waiting:
+            done, waiting = wait(waiting, timeout=0.2, return_when=FIRST_COMPLETED)
+            self.pass_on(observe)
+            for future in done:
+                future.result()
+        self.pass_on(observe)
+        return [future.result() for future in futures]
+
+    def pass_on(self, observe: Observer) -> None:
+        """Hand waiting progress messages to the observer."""
+        while True:
+            try:
+                observe(*self.messages.get_nowait())
+            except queue.Empty:
+                return

@@ -1,0 +1,1 @@
+"""Fields and pictures for other tools: stills and films."""

@@ -1,0 +1,13 @@
+"""Neural fields: a base class and one architecture per file."""
+
+from .base import ACTIVATIONS, FIELDS, Field, FieldConfig, FieldOutput, Record, build_field
+
+__all__ = [
+    "ACTIVATIONS",
+    "FIELDS",
+    "Field",
+    "FieldConfig",
+    "FieldOutput",
+    "Record",
+    "build_field",
+]

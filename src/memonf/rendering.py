@@ -1,0 +1,154 @@
+"""From densities and colours along rays to pictures; pure functions.
+
+Symbols: σ density, Δt length of a sample, α = 1 − exp(−σ Δt) opacity of a sample,
+T = exclusive cumulative product of (1 − α) transmittance, w = T α compositing weight. What is left
+of the opacity is background.
+
+Reference:
+    Max 1995; Mildenhall et al. 2020, arXiv 2003.08934, equation 3.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import torch
+
+from .cameras import Cameras, Rays
+from .sampling import MarchSettings, OccupancyGrid, RaySamples, march
+from .typing import ColourFunction, Float, Tensor
+
+__all__ = ["Renderer", "Rendering", "composite", "compositing_weights", "render_rays"]
+
+
+#: Pictures are sampled a little more finely than training rays, and less where nothing is seen.
+PICTURES = MarchSettings(step=0.8, hidden_rate=0.1)
+
+
+class RadianceField(Protocol):
+    """What a picture needs of a field; `memonf.fields.Field` has it all."""
+
+    aabb: Tensor
+    record: Any
+
+    def __call__(self, positions: Tensor, directions: Tensor) -> tuple[Tensor, Tensor]:
+        """Density and rgb."""
+
+    def density(self, positions: Tensor) -> Tensor:
+        """Density alone."""
+
+
+@dataclass(frozen=True)
+class Rendering:
+    """What a camera sees.
+
+    Attributes:
+        rgb: (..., 3), composited on the background, in [0, 1].
+        opacity: (...), in [0, 1].
+        depth: (...), mean distance of what stopped the light, scene units; 0 where nothing did.
+    """
+
+    rgb: Tensor
+    opacity: Tensor
+    depth: Tensor
+
+    def reshape(self, *shape: int) -> Rendering:
+        """Give the ray axis another shape, for example (height, width)."""
+        return Rendering(
+            self.rgb.reshape(*shape, 3), self.opacity.reshape(shape), self.depth.reshape(shape)
+        )
+
+
+def compositing_weights(
+    density: Float[Tensor, "rays samples"], lengths: Float[Tensor, "rays samples"]
+) -> Float[Tensor, "rays samples"]:
+    """Compositing weights w = T α along the last axis; an empty sample weighs nothing."""
+    optical_depth = density * lengths
+    behind = optical_depth.cumsum(-1)
+    return (optical_depth - behind).exp() - (-behind).exp()
+
+
+def composite(
+    samples: RaySamples,
+    density: Float[Tensor, " samples"],
+    rgb: Float[Tensor, "samples 3"],
+    background: Float[Tensor, "#rays 3"],
+) -> Rendering:
+    """Blend the samples of each ray front to back over the background.
+
+    Args:
+        samples: Where the densities and colours were taken.
+        density: Per scene unit, >= 0.
+        rgb: In [0, 1].
+        background: One colour, or one for each ray.
+    """
+    weights = compositing_weights(samples.padded(density), samples.padded(samples.lengths))
+    opacity = weights.sum(-1)
+    colour = (weights[..., None] * samples.padded(rgb)).sum(1)
+    depth = (weights * samples.padded(samples.distances)).sum(-1) / opacity.clamp_min(1e-6)
+    return Rendering(colour + (1 - opacity)[:, None] * background, opacity, depth)
+
+
+def render_rays(
+    field: ColourFunction,
+    rays: Rays,
+    grid: OccupancyGrid,
+    settings: MarchSettings,
+    background: Tensor,
+    *,
+    near: float = 0.0,
+    far: float = 1e6,
+    generator: torch.Generator | None = None,
+) -> Rendering:
+    """March, evaluate and composite; differentiable in the field."""
+    samples = march(rays, grid, settings, near=near, far=far, generator=generator)
+    density, rgb = field(samples.positions, rays.directions[samples.ray])
+    return composite(samples, density, rgb, background)
+
+
+@dataclass(frozen=True)
+class Renderer:
+    """A field made ready for pictures: its occupancy is looked up once.
+
+    Attributes:
+        field: Positions and directions -> density and rgb.
+        grid: Occupancy of the field.
+        background: (3,), rgb in [0, 1].
+        near: Nearest distance, scene units.
+        far: Farthest distance, scene units.
+        settings: How densely rays are sampled.
+    """
+
+    field: ColourFunction
+    grid: OccupancyGrid
+    background: Tensor
+    near: float
+    far: float
+    settings: MarchSettings = PICTURES
+
+    @classmethod
+    def of(cls, field: RadianceField, resolution: int = 64) -> Renderer:
+        """Look at a field once in each cell and keep what pictures of it need."""
+        grid = OccupancyGrid(field.aabb, resolution)
+        grid.update(field.density)
+        background = torch.tensor(field.record.background, device=field.aabb.device)
+        return cls(field, grid, background, field.record.near, field.record.far)
+
+    @torch.no_grad()
+    def view(self, cameras: Cameras, view: int, rays_at_once: int = 1024) -> Rendering:
+        """Picture of one camera: arrays of shape (height, width, ...) on the field's device."""
+        rays = cameras.to(self.grid.aabb.device).view_rays(view)
+        parts = [
+            render_rays(
+                self.field, rays[start : start + rays_at_once], self.grid, self.settings,
+                self.background, near=self.near, far=self.far,
+            )
+            for start in range(0, len(rays), rays_at_once)
+        ]  # fmt: skip
+        joined = Rendering(
+            torch.cat([part.rgb for part in parts]),
+            torch.cat([part.opacity for part in parts]),
+            torch.cat([part.depth for part in parts]),
+        )
+        return joined.reshape(cameras.height, cameras.width)

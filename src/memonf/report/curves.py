@@ -1,0 +1,56 @@
+"""Interpolation curves: how good the fields between two parents are."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from ..evaluation import barrier
+from ..experiment import Outcome
+from ..files import replacing
+from ..typing import PathLike
+
+__all__ = ["curve_content", "draw_curves"]
+
+COLOURS = {"average": "#7a7f8c", "weight_matching": "#2f6fb0", "activation_matching": "#c2571a"}
+REPAIR = "_repair"
+
+
+def curve_content(outcome: Outcome) -> list[dict[str, Any]]:
+    """Content of ``curves.json``; the barrier is the largest drop below the parents' line, dB."""
+    return [
+        {
+            "method": curve.name,
+            "coefficients": list(curve.coefficients),
+            "psnr": list(curve.psnr),
+            "barrier": barrier(curve.coefficients, curve.psnr),
+        }
+        for curve in outcome.curves
+    ]
+
+
+def draw_curves(outcome: Outcome, path: PathLike) -> None:
+    """Draw the curves as PNG: one colour an alignment, dashed without REPAIR."""
+    from matplotlib.figure import Figure  # heavy: only when drawn; no global state, no window
+
+    figure = Figure(figsize=(7.6, 4.6), dpi=120, layout="constrained")
+    axes = figure.add_subplot()
+    for content in curve_content(outcome):
+        name = content["method"]
+        repaired = name.endswith(REPAIR)
+        axes.plot(
+            content["coefficients"],
+            content["psnr"],
+            color=COLOURS.get(name.removesuffix(REPAIR), "#4c8c4a"),
+            linestyle="-" if repaired else "--",
+            marker="o",
+            markersize=3.5,
+            label=f"{name}  (barrier {content['barrier']:.1f} dB)",
+        )
+    axes.set_xlabel("coefficient of the rear parent")
+    axes.set_ylabel("PSNR on held-out views of both halves, dB")
+    axes.set_title(f"Between the parents: {outcome.settings['data_name']}")
+    axes.grid(alpha=0.25)
+    axes.spines[["top", "right"]].set_visible(False)
+    axes.legend(frameon=False, fontsize=8)
+    with replacing(path) as temporary:
+        figure.savefig(temporary, format="png")

@@ -1,0 +1,77 @@
+"""Tables of an experiment: medians over seed pairs, as rows and as Markdown."""
+
+from __future__ import annotations
+
+from statistics import median
+from typing import Any
+
+from ..experiment import Outcome, Scored
+from ..merging import METHODS
+
+__all__ = ["markdown_table", "score_content", "summary_rows"]
+
+GROUPS = ("front", "rear", "all")
+
+
+def summary_rows(outcome: Outcome) -> list[dict[str, Any]]:
+    """One row a field: median over seed pairs of PSNR on each group, SSIM on all, seconds."""
+    by_name: dict[str, list[Scored]] = {}
+    for scored in outcome.fields:
+        by_name.setdefault(scored.name, []).append(scored)
+    return [
+        {
+            "name": name,
+            **{group: median(scored.psnr[group] for scored in runs) for group in GROUPS},
+            "ssim": median(scored.ssim["all"] for scored in runs),
+            "seconds": median(scored.seconds for scored in runs),
+            "pairs": len(runs),
+        }
+        for name, runs in by_name.items()
+    ]
+
+
+def score_content(outcome: Outcome) -> dict[str, Any]:
+    """Content of ``scores.json``: settings, and a row for each field and group."""
+    return {
+        "settings": outcome.settings | {"seconds": round(outcome.seconds, 1)},
+        "rows": [row for scored in outcome.fields for row in scored.rows()],
+    }
+
+
+def markdown_table(outcome: Outcome) -> str:
+    """The score table with its settings, for people and for the docs."""
+    settings = outcome.settings
+    train = settings["train"]
+    length = f"{settings['steps']} steps" if train["seconds"] is None else f"{train['seconds']} s"
+    lines = [
+        f"PSNR in dB on the held-out test views of `{settings['data_name']}`, "
+        f"median of {settings['seeds']} seed pair(s); SSIM on all views.",
+        "",
+        "| field | front | rear | all | SSIM | seconds |",
+        "|---|---:|---:|---:|---:|---:|",
+    ]
+    lines += [
+        f"| {described_name(row['name'])} | {row['front']:.2f} | {row['rear']:.2f} | "
+        f"{row['all']:.2f} | {row['ssim']:.3f} | {row['seconds']:.1f} |"
+        for row in summary_rows(outcome)
+    ]
+    config = ", ".join(f"{key} {value}" for key, value in settings["config"].items())
+    lines += [
+        "",
+        f"`{settings['field']}` ({config}); parents {length} each, optimiser "
+        f"{train['optimizer']}, weight decay {train['weight_decay']}, "
+        f"initialization {train['initialization']}; background {settings['background']}; memonf "
+        f"{settings['version']}, torch {settings['torch']}, {settings['machine']}, "
+        f"{settings['workers']} process(es) of one thread; {outcome.seconds:.0f} s in all.",
+        "",
+        f"Made by `{settings['command']}`.",
+        "",
+    ]
+    return "\n".join(lines)
+
+
+def described_name(name: str) -> str:
+    """A field's name for people: methods in code type, batch norm spelt out."""
+    bare = name.removesuffix("_batch_norm")
+    text = f"`{bare}`" if bare in METHODS else f"parent {bare}" if bare != "joint" else bare
+    return f"{text}, batch norm" if bare != name else text

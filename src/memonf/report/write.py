@@ -1,0 +1,72 @@
+"""Writes everything an experiment leaves to look at into one folder."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+from PIL import Image, ImageDraw, ImageFont
+
+from ..experiment import Outcome, Scored
+from ..export.pictures import INK, PAPER, labelled_sheet, write_png
+from ..export.video import write_frames
+from ..files import write_json, write_text
+from .curves import curve_content, draw_curves
+from .page import write_page
+from .tables import markdown_table, score_content
+
+__all__ = ["write_report"]
+
+FILMS = (".gif", ".webp", ".mp4")
+
+
+def write_report(outcome: Outcome, out: Path) -> Path:
+    """Write scores, curves, reconstructions, turntables and ``index.html``; return the page.
+
+    Raises:
+        OutputError: The folder cannot be written.
+    """
+    write_json(out / "scores.json", score_content(outcome))
+    write_text(out / "scores.md", markdown_table(outcome))
+    if outcome.curves:
+        write_json(out / "curves.json", curve_content(outcome))
+        draw_curves(outcome, out / "curves.png")
+    shown = [scored for scored in outcome.fields if scored.seed == 0]
+    write_png(reconstructions(outcome, shown), out / "reconstructions.png")
+    if shown[0].frames:
+        for scored in shown:
+            for suffix in FILMS:
+                write_frames(scored.frames, out / "turntables" / f"{scored.name}{suffix}")
+        for suffix in FILMS:
+            write_frames(side_by_side(shown), out / f"turntables{suffix}")
+    return write_page(outcome, shown, out)
+
+
+def reconstructions(outcome: Outcome, shown: list[Scored]) -> np.ndarray:
+    """Truth, parents and merges on the same held-out views, with each view's PSNR."""
+    rows = [("truth", outcome.truth)]
+    rows += [(scored.name.replace("_batch_norm", "\n(batch norm)"), scored.pictures)
+             for scored in shown]  # fmt: skip
+    notes = [[""] * len(outcome.truth)]
+    notes += [[f"{value:.1f} dB" for value in scored.picture_psnr] for scored in shown]
+    return labelled_sheet(rows, outcome.view_names, notes=notes)
+
+
+def side_by_side(shown: list[Scored], columns: int = 5) -> list[np.ndarray]:
+    """Turntables of all fields in step, captioned, as frames of one film."""
+    size = shown[0].frames[0].shape[0]
+    caption = 18
+    font = ImageFont.load_default(max(9, size // 14))
+    lines = -(-len(shown) // columns)
+    columns = min(columns, len(shown))
+    frames = []
+    for index in range(len(shown[0].frames)):
+        sheet = Image.new("RGB", (columns * size, lines * (size + caption)), PAPER)
+        draw = ImageDraw.Draw(sheet)
+        for place, scored in enumerate(shown):
+            left, top = place % columns * size, place // columns * (size + caption)
+            name = scored.name.replace("_batch_norm", " +bn").replace("_", " ")
+            draw.text((left + size / 2, top + caption / 2), name, INK, font, "mm")
+            sheet.paste(Image.fromarray(scored.frames[index]), (left, top + caption))
+        frames.append(np.asarray(sheet))
+    return frames

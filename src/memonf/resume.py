@@ -1,0 +1,115 @@
+"""Training into a file, so that an interruption loses nothing.
+
+Beside ``front.safetensors`` stands ``front.training``, renewed while the training runs and removed
+at its end: the trainer's tensors (safetensors) and the settings of the run. Resumed by steps, a
+training ends in the same bytes as an uninterrupted one.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+
+from .checkpoint import save
+from .errors import InputError
+from .fields import Field
+from .files import check_writable, replacing
+from .training import Progress, Trainer, finished_field
+from .typing import PathLike
+
+__all__ = ["state_path", "train_to_file"]
+
+#: Seconds between two renewals of the state file.
+INTERVAL = 15.0
+
+
+def state_path(out: PathLike) -> Path:
+    """Where the state of the training of `out` stands while it runs."""
+    return Path(out).with_suffix(".training")
+
+
+def train_to_file(
+    trainer: Trainer,
+    out: PathLike,
+    *,
+    resume: bool = False,
+    on_step: Callable[[Progress], None] | None = None,
+) -> Field:
+    """Train to the end and write the field file; keep the state in case of an interruption.
+
+    Args:
+        trainer: A fresh trainer.
+        out: Field file to write.
+        resume: Continue from the state beside `out`, if there is one.
+        on_step: Called after each step.
+
+    Raises:
+        InputError: The state beside `out` is of a run with other settings.
+        OutputError: `out` cannot be written.
+    """
+    check_writable(out)
+    state = state_path(out)
+    if resume and state.exists():
+        restore_state(trainer, state)
+    saved = time.monotonic()
+    try:
+        while not trainer.done:
+            progress = trainer.step()
+            if on_step is not None:
+                on_step(progress)
+            if time.monotonic() - saved > INTERVAL:
+                save_state(trainer, state)
+                saved = time.monotonic()
+    except KeyboardInterrupt:
+        save_state(trainer, state)
+        raise
+    field = finished_field(trainer)
+    save(field, out)
+    state.unlink(missing_ok=True)
+    return field
+
+
+def run_settings(trainer: Trainer) -> dict[str, Any]:
+    """What must be equal for a state to be continued."""
+    field = trainer.field
+    return {
+        "scene": field.record.scene,
+        "group": field.record.group,
+        "architecture": field.name,
+        "config": field.config.as_dict(),
+        **field.record.training,
+    }
+
+
+def save_state(trainer: Trainer, path: Path) -> None:
+    """Write the state file whole or not at all."""
+    tensors = {name: tensor.cpu().contiguous() for name, tensor in trainer.state().items()}
+    settings = json.dumps(run_settings(trainer), sort_keys=True)
+    with replacing(path) as temporary:
+        save_file(tensors, temporary, {"memonf.training": settings})
+
+
+def restore_state(trainer: Trainer, path: Path) -> None:
+    """Bring a fresh trainer to where the state file left off."""
+    try:
+        with safe_open(path, framework="pt", device="cpu") as archive:
+            saved = json.loads((archive.metadata() or {}).get("memonf.training", "{}"))
+            tensors = {name: archive.get_tensor(name) for name in list(archive.keys())}
+    except (SafetensorError, OSError, json.JSONDecodeError) as error:
+        raise InputError(
+            f"{path}: cannot be read ({error}); remove it to train from the start"
+        ) from None
+    ours = json.loads(json.dumps(run_settings(trainer)))
+    for key, value in ours.items():
+        if saved.get(key) != value:
+            raise InputError(
+                f"{path}: begun with `{key}` = {saved.get(key)!r}, now it is {value!r}; repeat "
+                "the settings of the first call, or leave --resume out to start anew"
+            )
+    trainer.restore(tensors)

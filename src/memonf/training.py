@@ -1,0 +1,434 @@
+"""Training one field on the posed pictures of one view group.
+
+A step draws random pixels, marches their rays through the occupancy grid, composites them on the
+scene's background and takes the squared error. Four things make it fast on a CPU:
+
+* the grid starts as the visual hull of the pictures' alpha channels (where they have one), and
+  what the hull says is empty is taught pointwise (`free_space`), far cheaper than by rays;
+* samples hidden behind what the grid takes for solid are thinned out;
+* samples are evaluated and differentiated in chunks whose activations stay in cache;
+* Muon (Jordan 2024) takes the hidden matrices, Adam the rest.
+
+Everything that a step depends on is in `Trainer.state`, so an interrupted run resumes to the same
+bytes. Called by the command line and by `memonf.experiment`.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, replace
+from typing import Annotated, Literal
+
+import torch
+from pydantic import ConfigDict
+from pydantic import Field as Limits
+from pydantic.dataclasses import dataclass as settings_dataclass
+
+from .data import Scene, Views, composite_on
+from .errors import InputError, TrainingError
+from .fields import Field, FieldConfig, Record, build_field
+from .rendering import composite
+from .sampling import MarchSettings, OccupancyGrid, RaySamples, march
+from .symmetry import find_symmetry
+from .typing import Tensor
+
+__all__ = ["Progress", "TrainSettings", "Trainer", "new_trainer", "train"]
+
+#: Samples evaluated and differentiated at once; their activations stay in a core's cache.
+CHUNK = 6144
+DEFAULT_STEPS = 1500
+#: Seed of the initial params that all parents share by default.
+SHARED_SEED = 0
+
+
+@settings_dataclass(frozen=True, config=ConfigDict(extra="forbid"))
+class TrainSettings:
+    """How a field is trained; recorded with the field.
+
+    Attributes:
+        steps: Length of the training; 1500 if `seconds` is not given either.
+        seconds: Length in seconds of training time instead; what comes out then depends on the
+            machine.
+        rays: Pixels drawn in each step.
+        optimizer: ``muon`` on the hidden matrices and Adam on the rest, or ``adam`` on all.
+        muon_rate: Peak learning rate of Muon.
+        adam_rate: Peak learning rate of Adam.
+        weight_decay: Decoupled weight decay of the hidden matrices; a tenth of it on the rest.
+        initialization: ``shared``: all seeds start from the same params, which makes parents
+            mergeable; ``independent``: the seed draws them.
+        free_space: Weight of the density taught to be zero where the visual hull is empty.
+        grid: Cells along each side of the occupancy grid.
+        refresh: Steps between looks at the whole field for the occupancy grid.
+        seed: Seed of every random choice.
+    """
+
+    steps: Annotated[int, Limits(ge=1)] | None = None
+    seconds: Annotated[float, Limits(gt=0)] | None = None
+    rays: Annotated[int, Limits(ge=1)] = 2048
+    optimizer: Literal["adam", "muon"] = "muon"
+    muon_rate: Annotated[float, Limits(gt=0)] = 0.05
+    adam_rate: Annotated[float, Limits(gt=0)] = 1e-2
+    weight_decay: Annotated[float, Limits(ge=0)] = 0.1
+    initialization: Literal["shared", "independent"] = "shared"
+    free_space: Annotated[float, Limits(ge=0)] = 1.0
+    grid: Annotated[int, Limits(ge=8, le=512)] = 80
+    refresh: Annotated[int, Limits(ge=1)] = 24
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        if self.steps is not None and self.seconds is not None:
+            raise InputError("training length: give either steps or seconds, not both")
+
+    @property
+    def step_goal(self) -> int:
+        """Number of steps to take where no time is given."""
+        return self.steps if self.steps is not None else DEFAULT_STEPS
+
+
+@dataclass(frozen=True)
+class Progress:
+    """What is known after a step.
+
+    Attributes:
+        step: Steps done.
+        fraction: Share of the training done, in [0, 1].
+        seconds: Training time so far.
+        psnr: PSNR of the last steps' training pixels, dB; not a score of the field.
+        rays_per_second: Since the start of this process.
+        samples_per_ray: Of the last step, over rays that meet anything.
+    """
+
+    step: int
+    fraction: float
+    seconds: float
+    psnr: float
+    rays_per_second: float
+    samples_per_ray: float
+
+    @property
+    def remaining(self) -> float:
+        """Expected seconds to the end."""
+        return self.seconds * (1 / self.fraction - 1) if self.fraction > 0 else math.inf
+
+
+class Trainer:
+    """One training run, advanced step by step.
+
+    Args:
+        field: The field to train, in place.
+        views: Training pictures and cameras.
+        scene: Box, range and background.
+        settings: See `TrainSettings`.
+    """
+
+    def __init__(self, field: Field, views: Views, scene: Scene, settings: TrainSettings) -> None:
+        device = field.aabb.device
+        self.field = field
+        self.settings = settings
+        self.near, self.far = scene.near, scene.far
+        self.cameras = views.cameras.to(device)
+        self.pixels = views.images.to(device).flatten(0, 2)
+        self.background = scene.background_rgb.to(device)
+        self.march = MarchSettings()
+        self.generator = torch.Generator().manual_seed(settings.seed)
+        self.grid = OccupancyGrid(field.aabb, settings.grid)
+        opacity = views.opacity()
+        if opacity is not None:
+            self.grid.carve(self.cameras, opacity.to(device))
+        hull = self.grid.occupied
+        if not hull.any():
+            raise TrainingError(
+                f"{scene.name}: the visual hull of the alpha channels is empty; the poses or the "
+                "masks do not fit together"
+            )
+        self.hull = hull.nonzero()[:, 0]
+        self.free = (~hull).nonzero()[:, 0]
+        self.free_centres = self.grid.centres()[self.free]
+        self.optimizers = build_optimizers(field, settings)
+        self.peak_rates = [optimizer.param_groups[0]["lr"] for optimizer in self.optimizers]
+        self.step_count = 0
+        self.seconds = 0.0
+        self.mean_error = math.nan
+        self.rays_here = 0
+        self.seconds_here = 0.0
+
+    @property
+    def fraction(self) -> float:
+        """Share of the training done, in [0, 1]."""
+        if self.settings.seconds is not None:
+            return min(1.0, self.seconds / self.settings.seconds)
+        return min(1.0, self.step_count / self.settings.step_goal)
+
+    @property
+    def done(self) -> bool:
+        """Whether the training is at its end."""
+        return self.fraction >= 1
+
+    def step(self) -> Progress:
+        """Advance by one step."""
+        started = time.perf_counter()
+        self.field.train()
+        self.set_rates()
+        if self.step_count and self.step_count % self.settings.refresh == 0:
+            self.refresh_grid()
+        error, samples_per_ray = self.accumulate_gradients()
+        for optimizer in self.optimizers:
+            optimizer.step()
+            optimizer.zero_grad(set_to_none=True)
+        self.step_count += 1
+        error_before = error if math.isnan(self.mean_error) else self.mean_error
+        self.mean_error = 0.95 * error_before + 0.05 * error
+        elapsed = time.perf_counter() - started
+        self.seconds += elapsed
+        self.seconds_here += elapsed
+        self.rays_here += self.settings.rays
+        if not math.isfinite(error):
+            raise TrainingError(
+                f"step {self.step_count}: the loss is {error}; lower the learning rates"
+            )
+        return Progress(
+            self.step_count,
+            self.fraction,
+            self.seconds,
+            -10 * math.log10(max(self.mean_error, 1e-12)),
+            self.rays_here / self.seconds_here,
+            samples_per_ray,
+        )
+
+    def set_rates(self) -> None:
+        """Linear warm-up over 20 steps, then a cosine to a twentieth."""
+        warm_up = min(1.0, (self.step_count + 1) / 20)
+        cosine = 0.05 + 0.95 * 0.5 * (1 + math.cos(math.pi * self.fraction))
+        for optimizer, peak in zip(self.optimizers, self.peak_rates, strict=True):
+            optimizer.param_groups[0]["lr"] = peak * warm_up * cosine
+
+    def refresh_grid(self) -> None:
+        """Look at the field in the cells that rays may meet; mostly at those that they do."""
+        whole = (self.step_count // self.settings.refresh) % 4 == 0
+        cells = self.hull if whole else self.hull[self.grid.occupied[self.hull]]
+        self.field.eval()  # batch norm: look with, and do not disturb, the running statistics
+        self.grid.update(self.field.density, decay=0.9, generator=self.generator, cells=cells)
+        self.field.train()
+        if self.step_count > 200 and not self.grid.occupied.any():
+            raise TrainingError(
+                f"step {self.step_count}: the field has become empty; try another --seed or "
+                "a lower learning rate"
+            )
+
+    def uniform(self, *shape: int) -> Tensor:
+        """Random numbers in [0, 1) on the field's device; the same on every device."""
+        return torch.rand(shape, generator=self.generator).to(self.pixels.device)
+
+    def accumulate_gradients(self) -> tuple[float, float]:
+        """Loss and gradients of one batch: (squared error, samples per ray that has any)."""
+        count = self.settings.rays
+        drawn = torch.randint(len(self.pixels), (count,), generator=self.generator)
+        drawn = drawn.to(self.pixels.device)
+        area = self.cameras.height * self.cameras.width
+        rays = self.cameras.rays(
+            drawn // area, drawn % area // self.cameras.width, drawn % self.cameras.width
+        )
+        background = self.background.expand(count, 3)
+        truth = composite_on(self.pixels[drawn], background)
+        samples = march(
+            rays, self.grid, self.march, near=self.near, far=self.far, generator=self.generator
+        )
+        total = 0.0
+        last_sample = torch.bincount(samples.ray, minlength=count).cumsum(0)
+        pieces = max(1, round(len(samples) / CHUNK))
+        cuts = last_sample.new_tensor([len(samples) * k // pieces for k in range(1, pieces)])
+        ends = [*(torch.searchsorted(last_sample, cuts) + 1).tolist(), count]
+        start = 0
+        for end in ends:
+            piece = slice_rays(samples, start, end, last_sample)
+            directions = rays.directions[start:end][piece.ray]
+            out = self.field(piece.positions, directions)
+            seen = composite(piece, out.density, out.rgb, background[start:end])
+            loss = (seen.rgb - truth[start:end]).square().sum() / (3 * count)
+            if loss.requires_grad:
+                loss.backward()
+            total += float(loss.detach())
+            start = end
+        if len(self.free) and self.settings.free_space:
+            self.teach_free_space()
+        hit = int((last_sample.diff(prepend=last_sample.new_zeros(1)) > 0).sum())
+        return total, len(samples) / max(hit, 1)
+
+    def teach_free_space(self, points: int = 1024) -> None:
+        """Add the gradient of the opacity of cells that the visual hull says are empty."""
+        cells = torch.randint(len(self.free), (points,), generator=self.generator)
+        jitter = (self.uniform(points, 3) - 0.5) * self.grid.cell
+        density = self.field.density(self.free_centres[cells.to(self.free.device)] + jitter)
+        opacity = 1 - (-density * self.grid.cell.min()).exp()
+        ramp = min(1.0, self.step_count / 100)
+        loss = self.settings.free_space * ramp * opacity.mean()
+        if loss.requires_grad and ramp:
+            loss.backward()
+
+    def state(self) -> dict[str, Tensor]:
+        """Everything that the next step depends on, as named tensors."""
+        tensors = {f"field.{k}": v.detach().clone() for k, v in self.field.state_dict().items()}
+        for number, optimizer in enumerate(self.optimizers):
+            for index, values in optimizer.state_dict()["state"].items():
+                for key, value in values.items():
+                    tensors[f"optimizer.{number}.{index}.{key}"] = torch.as_tensor(value).clone()
+        tensors["grid"] = self.grid.density.clone()
+        tensors["generator"] = self.generator.get_state().clone()
+        counters = [self.step_count, self.seconds, self.mean_error]
+        tensors["counters"] = torch.tensor(counters, dtype=torch.float64)
+        return tensors
+
+    def restore(self, tensors: dict[str, Tensor]) -> None:
+        """Continue from what `state` gave.
+
+        Raises:
+            InputError: The state is of another field or optimiser.
+        """
+        try:
+            self.field.load_state_dict(
+                {k.removeprefix("field."): v for k, v in tensors.items() if k.startswith("field.")}
+            )
+            for number, optimizer in enumerate(self.optimizers):
+                restored = optimizer.state_dict()
+                state: dict[int, dict[str, Tensor]] = {}
+                for name, value in tensors.items():
+                    if name.startswith(f"optimizer.{number}."):
+                        _, _, index, key = name.split(".", 3)
+                        state.setdefault(int(index), {})[key] = value
+                optimizer.load_state_dict({**restored, "state": state})
+            self.grid.density = tensors["grid"].to(self.grid.density)
+            self.generator.set_state(tensors["generator"])
+            steps, self.seconds, self.mean_error = tensors["counters"].tolist()
+        except (KeyError, RuntimeError, ValueError) as error:
+            raise InputError(
+                f"the saved training state is of another run ({str(error).splitlines()[0]}); "
+                "repeat the settings of the first call, or leave --resume out to start anew"
+            ) from None
+        self.step_count = int(steps)
+
+
+def slice_rays(samples: RaySamples, start: int, end: int, last_sample: Tensor) -> RaySamples:
+    """Samples of rays start … end, rays renumbered from 0."""
+    first = int(last_sample[start - 1]) if start else 0
+    part = slice(first, int(last_sample[end - 1]) if end else 0)
+    return RaySamples(
+        samples.positions[part],
+        samples.distances[part],
+        samples.lengths[part],
+        samples.ray[part] - start,
+        samples.rank[part],
+        end - start,
+    )
+
+
+def build_optimizers(field: Field, settings: TrainSettings) -> list[torch.optim.Optimizer]:
+    """Adam on everything, or Muon on the hidden matrices and Adam on the rest.
+
+    A hidden matrix carries hidden units on both of its axes.
+
+    Reference:
+        Jordan et al. 2024, Muon, an optimizer for hidden layers in neural networks.
+    """
+    params = dict(field.named_parameters())
+    hidden: list[str] = []
+    if settings.optimizer == "muon":
+        axes: dict[str, set[int]] = {}
+        for group in find_symmetry(field).groups:
+            for part in group.slices:
+                axes.setdefault(part.tensor, set()).add(part.axis)
+        hidden = [name for name, seen in axes.items() if seen == {0, 1} and params[name].ndim == 2]
+    optimizers: list[torch.optim.Optimizer] = []
+    if hidden:
+        optimizers.append(
+            torch.optim.Muon(
+                [params[name] for name in hidden],
+                lr=settings.muon_rate,
+                weight_decay=settings.weight_decay,
+            )
+        )
+    optimizers.append(
+        torch.optim.AdamW(
+            [param for name, param in params.items() if name not in hidden],
+            lr=settings.adam_rate,
+            betas=(0.9, 0.99),
+            eps=1e-15,
+            weight_decay=settings.weight_decay / (10 if hidden else 1),
+        )
+    )
+    return optimizers
+
+
+def new_trainer(
+    scene: Scene,
+    *,
+    group: str = "all",
+    overlap: float = 0.0,
+    field: str = "tiny_nerf",
+    config: FieldConfig | None = None,
+    settings: TrainSettings | None = None,
+    device: torch.device | str = "cpu",
+) -> Trainer:
+    """Set up a training run; see `train`."""
+    settings = settings or TrainSettings()
+    views = scene.views("train", group, overlap)
+    independent = settings.initialization == "independent"
+    initial_seed = settings.seed if independent else SHARED_SEED
+    built = build_field(field, config, scene.aabb, seed=initial_seed)
+    built.record = Record(
+        near=scene.near,
+        far=scene.far,
+        background=scene.background,
+        cameras=views.cameras,
+        group=group,
+        scene=scene.name,
+        training={**asdict(settings), "overlap": overlap},
+    )
+    return Trainer(built.to(device), views, scene, settings)
+
+
+def finished_field(trainer: Trainer) -> Field:
+    """The trained field, in evaluation mode, its record completed."""
+    outcome = {"steps_done": trainer.step_count, "seconds_done": round(trainer.seconds, 3)}
+    record = trainer.field.record
+    trainer.field.record = replace(record, training={**record.training, **outcome})
+    return trainer.field.eval()
+
+
+def train(
+    scene: Scene,
+    *,
+    group: str = "all",
+    overlap: float = 0.0,
+    field: str = "tiny_nerf",
+    config: FieldConfig | None = None,
+    settings: TrainSettings | None = None,
+    device: torch.device | str = "cpu",
+    on_step: Callable[[Progress], None] | None = None,
+) -> Field:
+    """Train a field on one view group of a scene.
+
+    Args:
+        scene: Data set with a ``train`` split.
+        group: ``all``, ``front``, ``rear`` or ``sector K/N``.
+        overlap: Degrees of azimuth that neighbouring groups share.
+        field: Registered architecture.
+        config: Its configuration; None for the defaults.
+        settings: Length, optimiser, seed, …
+        device: Where to train.
+        on_step: Called after each step.
+
+    Raises:
+        DataError: No camera in the group.
+        TrainingError: The loss diverged or the field became empty.
+    """
+    trainer = new_trainer(
+        scene, group=group, overlap=overlap, field=field, config=config,
+        settings=settings, device=device,
+    )  # fmt: skip
+    while not trainer.done:
+        progress = trainer.step()
+        if on_step is not None:
+            on_step(progress)
+    return finished_field(trainer)
