@@ -10,7 +10,7 @@ from .typing import Float, Tensor
 __all__ = ["psnr", "ssim"]
 
 
-def psnr(picture: Float[Tensor, "height width 3"], truth: Float[Tensor, "height width 3"]) -> float:
+def psnr(picture: Float[Tensor, "_ _ 3"], truth: Float[Tensor, "_ _ 3"]) -> float:
     """Peak signal-to-noise ratio of one view in dB: −10 log10(MSE); infinite if equal.
 
     Raises:
@@ -21,7 +21,7 @@ def psnr(picture: Float[Tensor, "height width 3"], truth: Float[Tensor, "height 
     return -10 * math.log10(error) if error > 0 else math.inf
 
 
-def ssim(picture: Float[Tensor, "height width 3"], truth: Float[Tensor, "height width 3"]) -> float:
+def ssim(picture: Float[Tensor, "_ _ 3"], truth: Float[Tensor, "_ _ 3"]) -> float:
     """Structural similarity of one view in [-1, 1], Gaussian window of 11 pixels, σ = 1.5.
 
     Raises:

@@ -11,7 +11,7 @@ Reference:
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import torch
 
@@ -26,6 +26,7 @@ __all__ = ["Renderer", "Rendering", "composite", "compositing_weights", "render_
 PICTURES = MarchSettings(step=0.8, hidden_rate=0.1)
 
 
+@runtime_checkable
 class RadianceField(Protocol):
     """What a picture needs of a field; `memonf.fields.Field` has it all."""
 
@@ -73,7 +74,7 @@ def composite(
     samples: RaySamples,
     density: Float[Tensor, " samples"],
     rgb: Float[Tensor, "samples 3"],
-    background: Float[Tensor, "#rays 3"],
+    background: Float[Tensor, "*#rays 3"],
 ) -> Rendering:
     """Blend the samples of each ray front to back over the background.
 
@@ -81,7 +82,7 @@ def composite(
         samples: Where the densities and colours were taken.
         density: Per scene unit, >= 0.
         rgb: In [0, 1].
-        background: One colour, or one for each ray.
+        background: One colour (3,), or one for each ray.
     """
     weights = compositing_weights(samples.padded(density), samples.padded(samples.lengths))
     opacity = weights.sum(-1)

@@ -12,7 +12,7 @@ from ..typing import Float, Int, Tensor
 __all__ = ["best_permutation"]
 
 
-def best_permutation(similarity: Float[Tensor, "units units"]) -> Int[Tensor, " units"]:
+def best_permutation(similarity: Float[Tensor, "slots units"]) -> Int[Tensor, " slots"]:
     """Permutation that maximises Σ_i similarity[i, perm[i]].
 
     Args:

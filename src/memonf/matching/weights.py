@@ -102,6 +102,8 @@ def group_similarity(
     """
     total: Tensor | None = None
     for part in group.slices:
+        if part.tensor.endswith(STATISTICS):
+            continue
         ours = slice_rows(reference[part.tensor], part.axis, part.start, part.stop)
         permuted = other[part.tensor]
         for other_group in symmetry.groups:

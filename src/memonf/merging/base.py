@@ -88,20 +88,35 @@ class MergeProblem:
         """State of each parent."""
         return tuple(dict(parent.state_dict()) for parent in self.parents)
 
-    def network_inputs(self, points: int) -> list[Tensor | None]:
-        """Arguments of the networks at points where the parents have density.
+    @cached_property
+    def content(self) -> tuple[str, ...]:
+        """Content hash of each parent."""
+        return tuple(content_hash(parent) for parent in self.parents)
+
+    def network_inputs(self, points: int, free_share: float) -> list[Tensor | None]:
+        """Arguments of the networks at points where the parents have density, and in the box.
+
+        Each parent contributes equally, and draws the same points whatever its place is.
 
         Args:
-            points: Number of points; each parent contributes an equal share.
+            points: Number of points.
+            free_share: Share of them drawn anywhere in the box, in [0, 1]. What units do in free
+                space decides whether a merge is clear air or fog.
 
         Returns:
             Normalised positions (points, 3), and directions (points, 3) or None.
         """
-        generator = torch.Generator().manual_seed(self.seed)
         share = math.ceil(points / len(self.parents))
         positions, directions = [], []
-        for parent in self.parents:
-            placed = occupied_positions(parent, share, generator)
+        for parent, content in zip(self.parents, self.content, strict=True):
+            generator = torch.Generator().manual_seed(self.seed ^ int(content[:12], 16))
+            free = round(free_share * share)
+            placed = torch.cat(
+                [
+                    occupied_positions(parent, share - free, generator),
+                    box_positions(parent, free, generator),
+                ]
+            )
             positions.append(parent.normalise(placed))
             directions.append(viewing_directions(parent.record.cameras, placed, generator))
         joined = torch.cat(directions) if self.parents[0].view_dependent else None
@@ -178,7 +193,7 @@ def merge(
         "settings": chosen.settings(),
         "coefficients": list(shares),
         "seed": seed,
-        "parents": [content_hash(parent) for parent in parents],
+        "parents": list(problem.content),
     }
     merged.record = merged_record(parents, lineage)
     report = {**lineage, **problem.report, "seconds": time.perf_counter() - started}
@@ -315,6 +330,14 @@ def occupied_positions(
     picked = cells[torch.randint(len(cells), (count,), generator=generator).to(cells.device)]
     jitter = torch.rand(count, 3, generator=generator).to(parent.aabb) - 0.5
     return grid.centres()[picked] + jitter * grid.cell
+
+
+def box_positions(
+    parent: Field, count: int, generator: torch.Generator
+) -> Float[Tensor, "points 3"]:
+    """Random positions anywhere in a field's box."""
+    unit = torch.rand(count, 3, generator=generator).to(parent.aabb)
+    return parent.aabb[0] + unit * (parent.aabb[1] - parent.aabb[0])
 
 
 def viewing_directions(

@@ -14,6 +14,7 @@ Reference:
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from collections.abc import Sequence
 from typing import Annotated
 
@@ -33,70 +34,67 @@ __all__ = ["ActivationMatchingRepair", "AverageRepair", "WeightMatchingRepair", 
 
 PAPER = "Jordan et al. 2022, REPAIR, arXiv 2211.08403"
 
-Points = Annotated[int, Limits(ge=2)]
+
+@settings_dataclass(**SETTINGS)
+class RepairMethod(MergeMethod):
+    """Align, average, and correct the units' statistics.
+
+    Attributes:
+        points: Positions at which statistics are measured.
+        free_share: Share of them anywhere in the box; the rest where the parents have density.
+    """
+
+    points: Annotated[int, Limits(ge=2)] = 16384
+    free_share: Annotated[float, Limits(ge=0, le=1)] = 0.25
+
+    paper = PAPER
+    needs_positions = True
+
+    @abstractmethod
+    def align(self, problem: MergeProblem, inputs: Sequence[Tensor | None]) -> list[Params]:
+        """Params of all parents in one unit order."""
+
+    def combine(self, problem: MergeProblem) -> Params:
+        """See `MergeMethod.combine`."""
+        inputs = problem.network_inputs(self.points, self.free_share)
+        return repair(problem, self.align(problem, inputs), inputs)
 
 
 @METHODS.register("average_repair")
 @settings_dataclass(**SETTINGS)
-class AverageRepair(MergeMethod):
-    """The naive average, repaired; for parents that started from the same params.
-
-    Attributes:
-        points: Positions at which statistics are measured.
-    """
-
-    points: Points = 16384
+class AverageRepair(RepairMethod):
+    """The naive average, repaired; for parents that started from the same params."""
 
     summary = "params averaged as they stand, statistics repaired"
-    paper = PAPER
-    needs_positions = True
     symmetric = True
 
-    def combine(self, problem: MergeProblem) -> Params:
-        """See `MergeMethod.combine`."""
-        return repair(problem, list(problem.params), problem.network_inputs(self.points))
+    def align(self, problem: MergeProblem, inputs: Sequence[Tensor | None]) -> list[Params]:
+        """See `RepairMethod.align`."""
+        return list(problem.params)
 
 
 @METHODS.register("weight_matching_repair")
 @settings_dataclass(**SETTINGS)
-class WeightMatchingRepair(MergeMethod):
-    """Weight matching, then REPAIR.
-
-    Attributes:
-        points: Positions at which statistics are measured, drawn where the parents have density.
-    """
-
-    points: Points = 16384
+class WeightMatchingRepair(RepairMethod):
+    """Weight matching, then REPAIR."""
 
     summary = "weight matching, statistics repaired"
-    paper = PAPER
-    needs_positions = True
 
-    def combine(self, problem: MergeProblem) -> Params:
-        """See `MergeMethod.combine`."""
-        return repair(problem, align_by_weights(problem), problem.network_inputs(self.points))
+    def align(self, problem: MergeProblem, inputs: Sequence[Tensor | None]) -> list[Params]:
+        """See `RepairMethod.align`."""
+        return align_by_weights(problem)
 
 
 @METHODS.register("activation_matching_repair")
 @settings_dataclass(**SETTINGS)
-class ActivationMatchingRepair(MergeMethod):
-    """Activation matching, then REPAIR.
-
-    Attributes:
-        points: Positions at which activations are compared and statistics measured, drawn where
-            the parents have density.
-    """
-
-    points: Points = 16384
+class ActivationMatchingRepair(RepairMethod):
+    """Activation matching, then REPAIR at the same positions."""
 
     summary = "activation matching, statistics repaired"
-    paper = PAPER
-    needs_positions = True
 
-    def combine(self, problem: MergeProblem) -> Params:
-        """See `MergeMethod.combine`."""
-        aligned = align_by_activations(problem, self.points)
-        return repair(problem, aligned, problem.network_inputs(self.points))
+    def align(self, problem: MergeProblem, inputs: Sequence[Tensor | None]) -> list[Params]:
+        """See `RepairMethod.align`."""
+        return align_by_activations(problem, inputs)
 
 
 def repair(

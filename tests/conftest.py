@@ -1,0 +1,96 @@
+"""Shared fixtures; shapes in public signatures are checked while the tests run."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+from jaxtyping import install_import_hook
+
+#: All but the architectures: symmetry traces those with stand-ins that are no tensors.
+CHECKED = [
+    "cameras", "data", "encodings", "evaluation", "experiment", "export", "matching", "merging",
+    "metrics", "rendering", "sampling", "symmetry", "training",
+]  # fmt: skip
+HOOK = install_import_hook([f"memonf.{name}" for name in CHECKED], "beartype.beartype")
+HOOK.__enter__()
+
+import torch  # noqa: E402
+
+import memonf  # noqa: E402
+from memonf.fields import Field, build_field  # noqa: E402
+from memonf.fields.nerf import NerfConfig  # noqa: E402
+from memonf.fields.tiny_nerf import TinyNerfConfig  # noqa: E402
+
+torch.set_num_threads(1)
+
+BOX = torch.tensor([[-1.0, -1.0, -1.0], [1.0, 1.0, 1.0]])
+SHARED = Path(os.environ.get("MEMONF_DATA", Path(__file__).parents[2] / "shared" / "data"))
+
+#: Every architecture of the project, small, in the variants that differ in symmetry.
+ARCHITECTURES = {
+    "tiny_nerf": ("tiny_nerf", TinyNerfConfig(width=24, depth=3, frequencies=4)),
+    "tiny_nerf_skip": ("tiny_nerf", TinyNerfConfig(width=24, depth=4, frequencies=4, skips=(2,))),
+    "tiny_nerf_tanh": (
+        "tiny_nerf", TinyNerfConfig(width=24, depth=3, frequencies=4, activation="tanh"),
+    ),
+    "tiny_nerf_batch_norm": (
+        "tiny_nerf", TinyNerfConfig(width=24, depth=3, frequencies=4, batch_norm=True),
+    ),
+    "nerf": ("nerf", NerfConfig(width=24, depth=4, frequencies=4, skips=(2,), view_width=12)),
+    "nerf_batch_norm": (
+        "nerf",
+        NerfConfig(width=24, depth=4, frequencies=4, skips=(2,), view_width=12, batch_norm=True),
+    ),
+}  # fmt: skip
+
+
+def small_field(kind: str, seed: int = 0) -> Field:
+    """A field whose params, biases and norm statistics are all random, none of them special."""
+    name, config = ARCHITECTURES[kind]
+    field = build_field(name, config, BOX, seed=seed)
+    generator = torch.Generator().manual_seed(1000 + seed)
+    for key, tensor in field.state_dict().items():
+        if key.endswith(("bias", "running_mean")):
+            tensor.copy_(0.3 * torch.randn(tensor.shape, generator=generator))
+        elif key.endswith("running_var") or ("norm" in key and key.endswith("weight")):
+            tensor.copy_(0.5 + torch.rand(tensor.shape, generator=generator))
+    # A head that reaches solid densities, so that differences of the output can be seen.
+    for key, tensor in field.state_dict().items():
+        if key.startswith(("head", "density_head")) and key.endswith("weight"):
+            tensor.mul_(10)
+    return field.eval()
+
+
+def outputs(field: Field, count: int = 512, seed: int = 0) -> torch.Tensor:
+    """Density and colour at fixed random points and directions: (count, 4)."""
+    generator = torch.Generator().manual_seed(seed)
+    positions = torch.rand(count, 3, generator=generator) * 2 - 1
+    directions = torch.nn.functional.normalize(torch.randn(count, 3, generator=generator), dim=-1)
+    with torch.no_grad():
+        out = field(positions, directions)
+    return torch.cat([out.density[:, None], out.rgb], 1)
+
+
+def relative_difference(a: torch.Tensor, b: torch.Tensor) -> float:
+    """Norm of the difference relative to the norm of `a`."""
+    return float((a - b).norm() / a.norm())
+
+
+@pytest.fixture(params=list(ARCHITECTURES))
+def kind(request: pytest.FixtureRequest) -> str:
+    return request.param
+
+
+@pytest.fixture(scope="session")
+def robot() -> memonf.Scene:
+    return memonf.load_scene("embedded:robot")
+
+
+@pytest.fixture
+def lego() -> Path:
+    folder = SHARED / "lego_100"
+    if not folder.exists():
+        pytest.skip(f"real data is not at hand ({folder}); set MEMONF_DATA to its folder")
+    return folder

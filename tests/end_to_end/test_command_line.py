@@ -1,0 +1,252 @@
+"""The command line from training to pictures on an embedded scene, and every user's mistake."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+STEPS = ["--steps", "120", "--rays", "1024"]
+SCENE = "embedded:robot"
+
+
+def memonf(*args: str, status: int = 0, cwd: Path | None = None) -> str:
+    """Run the command; returns standard output, or standard error for failures."""
+    done = subprocess.run(
+        [sys.executable, "-m", "memonf", *args],
+        capture_output=True, text=True, cwd=cwd, env=os.environ | {"OMP_NUM_THREADS": "1"},
+    )  # fmt: skip
+    assert done.returncode == status, done.stderr
+    assert "Traceback" not in done.stderr
+    return done.stdout if status == 0 else done.stderr
+
+
+def score(path: Path, group: str = "all") -> float:
+    out = memonf(
+        "eval", str(path), "--data", SCENE, "--group", group, "--most-views", "6", "--json",
+        "--quiet",
+    )  # fmt: skip
+    return float(json.loads(out)["psnr"])
+
+
+@pytest.fixture(scope="module")
+def parents(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    folder = tmp_path_factory.mktemp("parents")
+    paths = {}
+    for seed, group in enumerate(("front", "rear"), 1):
+        paths[group] = folder / f"{group}.safetensors"
+        out = memonf(
+            "train", "--data", SCENE, "--group", group, "--seed", str(seed), *STEPS,
+            "--out", str(paths[group]), "--quiet", "--json",
+        )  # fmt: skip
+        assert json.loads(out)["steps_done"] == 120
+    return paths
+
+
+def test_parents_know_their_own_half_best(parents) -> None:
+    assert score(parents["front"], "front") > 19
+    assert score(parents["rear"], "rear") > 19
+    assert score(parents["front"], "front") > score(parents["rear"], "front") + 1
+
+
+def test_merge_is_better_than_the_average(parents, tmp_path: Path) -> None:
+    scores = {}
+    for method in ("average", "weight_matching_repair", "activation_matching_repair"):
+        out = tmp_path / f"{method}.safetensors"
+        said = memonf(
+            "merge", *map(str, parents.values()), "--method", method, "--seed", "0",
+            "--out", str(out), "--json",
+        )  # fmt: skip
+        assert json.loads(said)["method"] == method
+        scores[method] = score(out)
+    assert max(scores.values()) > scores["average"] + 0.5
+    assert max(scores.values()) > 15
+
+
+def test_coefficients_and_three_parents(parents, tmp_path: Path) -> None:
+    files = [str(parents["front"]), str(parents["rear"]), str(parents["front"])]
+    out = tmp_path / "three.safetensors"
+    memonf("merge", *files, "--coefficients", "0.5", "0.25", "0.25", "--out", str(out))
+    said = json.loads(memonf("inspect", str(out), "--json"))
+    assert said["lineage"]["coefficients"] == [0.5, 0.25, 0.25]
+    assert len(said["lineage"]["parents"]) == 3
+
+
+@pytest.mark.parametrize("suffix", ["gif", "webp", "mp4"])
+def test_turntable(parents, tmp_path: Path, suffix: str) -> None:
+    out = tmp_path / f"turn.{suffix}"
+    memonf(
+        "render", str(parents["front"]), "--turntable", "--frames", "4", "--size", "33",
+        "--out", str(out), "--quiet",
+    )  # fmt: skip
+    if suffix == "mp4":
+        import av
+
+        with av.open(str(out)) as film:
+            frames = list(film.decode(video=0))
+        assert (len(frames), frames[0].width, frames[0].height) == (4, 34, 34)
+        return
+    with Image.open(out) as film:
+        assert (film.n_frames, film.size) == (4, (33, 33))
+        first = np.asarray(film.convert("RGB")).astype(int)
+        film.seek(2)
+        assert np.abs(np.asarray(film.convert("RGB")) - first).mean() > 1  # it turns
+
+
+def test_picture(parents, tmp_path: Path) -> None:
+    out = tmp_path / "front.png"
+    memonf("render", str(parents["front"]), "--size", "40", "--out", str(out))
+    with Image.open(out) as picture:
+        pixels = np.asarray(picture)
+    assert pixels.shape == (40, 40, 3)
+    assert pixels[:3].mean() > 240  # white background above
+    assert pixels.std() > 20
+
+
+def test_same_seed_same_bytes(tmp_path: Path) -> None:
+    for name in ("a", "b"):
+        memonf(
+            "train", "--data", SCENE, "--group", "front", "--seed", "3", "--steps", "15",
+            "--out", str(tmp_path / f"{name}.safetensors"), "--quiet",
+        )  # fmt: skip
+    assert content(tmp_path / "a.safetensors") == content(tmp_path / "b.safetensors")
+
+
+def content(path: Path) -> str:
+    """Content hash; the file itself also records how many seconds the training took."""
+    return json.loads(memonf("inspect", str(path), "--json"))["content"]
+
+
+@pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
+def test_interrupted_training_resumes_to_the_same_result(tmp_path: Path, how) -> None:
+    common = ["train", "--data", SCENE, "--group", "rear", "--seed", "1", "--rays", "512"]
+    common += ["--steps", "150", "--quiet"]
+    whole, broken = tmp_path / "whole.safetensors", tmp_path / "broken.safetensors"
+    memonf(*common, "--out", str(whole))
+    running = subprocess.Popen(
+        [sys.executable, "-c", INTERRUPTIBLE, *common, "--out", str(broken)],
+        stderr=subprocess.PIPE, text=True, env=os.environ | {"OMP_NUM_THREADS": "1"},
+    )  # fmt: skip
+    state = broken.with_suffix(".training")
+    deadline = time.monotonic() + 60
+    while not state.exists() and time.monotonic() < deadline:
+        time.sleep(0.02)
+    running.send_signal(how)
+    _, said = running.communicate(timeout=60)
+    assert running.returncode == (-9 if how == signal.SIGKILL else 130), said
+    assert not broken.exists()
+    if how != signal.SIGKILL:
+        assert "--resume" in said
+    memonf(*common, "--out", str(broken), "--resume")
+    assert content(broken) == content(whole)
+    assert not state.exists()
+
+
+#: Saves its state every step, so that an interruption always falls inside the training.
+INTERRUPTIBLE = """
+import sys
+import memonf.resume
+memonf.resume.INTERVAL = 0.05
+from memonf.cli import main
+sys.exit(main(sys.argv[1:]))
+"""
+
+
+def test_resume_refuses_other_settings(tmp_path: Path) -> None:
+    out = tmp_path / "field.safetensors"
+    common = ["train", "--data", SCENE, "--rays", "64", "--out", str(out), "--quiet"]
+    running = subprocess.Popen([sys.executable, "-c", INTERRUPTIBLE, *common, "--steps", "9999"])
+    while not out.with_suffix(".training").exists():
+        time.sleep(0.02)
+    running.send_signal(signal.SIGKILL)
+    running.wait()
+    said = memonf(*common, "--steps", "50", "--resume", status=2)
+    assert "begun with `steps` = 9999, now it is 50" in said
+
+
+@pytest.mark.parametrize(
+    ("args", "message"),
+    [
+        (["trian"], "unknown verb `trian`: did you mean `train`"),
+        (["train", "--data", "nowhere", "--out", "x.safetensors"], "no such file or folder"),
+        (["train", "--data", SCENE, "--group", "left", "--out", "x.safetensors"], "group: expec"),
+        (["train", "--data", SCENE, "--out", "x.safetensors", "--steps", "0"], "--steps"),
+        (
+            ["train", "--data", SCENE, "--out", "x.safetensors", "--steps", "5", "--seconds", "5"],
+            "give either steps or seconds",
+        ),
+        (["train", "--data", SCENE, "--out", "x.safetensors", "--width", "-3"], "--width"),
+        (["train", "--data", SCENE, "--field", "nerv", "--out", "x"], "did you mean `nerf`"),
+        (["eval", "gone.safetensors", "--data", SCENE], "there is no such file"),
+        (["merge", "a.safetensors", "--method", "averag", "--out", "x"], "did you mean `average`"),
+        (["render", "a.safetensors", "--out", "x.avi"], "expected .png, .gif"),
+        (["compare", "--data", SCENE, "--out", "o", "--seeds", "0"], "--seeds: expected at least"),
+        (["eval", "a.safetensors", "--data", SCENE, "--device", "tpu"], "device `tpu`"),
+    ],
+)
+def test_a_users_mistake_gets_one_line_and_status_2(args, message: str, tmp_path: Path) -> None:
+    said = memonf(*args, status=2, cwd=tmp_path)
+    assert message in said
+    assert list(tmp_path.iterdir()) == [] or args[0] == "compare"
+
+
+def test_unwritable_output_is_found_before_the_work(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    said = memonf(
+        "train", "--data", SCENE, "--out", str(tmp_path / "file" / "x.safetensors"), status=1
+    )
+    assert "cannot be written" in said
+    said = memonf("train", "--data", SCENE, "--out", str(tmp_path), status=1)
+    assert "is a folder" in said
+
+
+def test_help_is_quick_and_names_every_verb() -> None:
+    started = time.monotonic()
+    said = memonf("--help")
+    assert time.monotonic() - started < 5  # a hang, not a speed: speeds are benchmarks
+    for verb in ("train", "merge", "eval", "render", "compare", "demo", "scenes", "inspect"):
+        assert f"\n  {verb} " in said
+    assert "activation_matching_repair" in memonf("merge", "--help")
+
+
+def test_import_is_light() -> None:
+    loaded = subprocess.run(
+        [sys.executable, "-c", "import memonf, sys; print('torch' in sys.modules)"],
+        capture_output=True, text=True, check=True,
+    ).stdout  # fmt: skip
+    assert loaded.strip() == "False"
+
+
+def test_compare_writes_everything(tmp_path: Path) -> None:
+    out = tmp_path / "compare"
+    args = ["compare", "--data", SCENE, "--out", str(out), "--quick", "--width", "32", "--quiet"]
+    args += ["--methods", "average", "weight_matching_repair", "--workers", "1"]
+    memonf(*args)
+    content = json.loads((out / "scores.json").read_text())
+    rows = content["rows"]
+    assert set(rows[0]) == {"name", "method", "group", "seed", "psnr", "ssim", "seconds"}
+    names = {row["name"] for row in rows}
+    plain = {"front", "rear", "average", "weight_matching_repair"}
+    assert names == plain | {f"{name}_batch_norm" for name in plain} | {"joint"}
+    assert {row["group"] for row in rows} == {"front", "rear", "all"}
+    assert content["settings"]["train"]["seed"] == 0
+    curves = json.loads((out / "curves.json").read_text())
+    assert [len(curve["psnr"]) for curve in curves] == [5, 5]
+    for name in ("scores.md", "curves.png", "reconstructions.png", "turntables.gif", "index.html"):
+        assert (out / name).stat().st_size > 500, name
+    assert len(list((out / "turntables").glob("*.webp"))) == len(names)
+    page = (out / "index.html").read_text()
+    assert "turntables/joint.webp" in page
+    assert "http" not in page  # opens offline
+    # Called again, nothing is trained again.
+    stamp = (out / "fields" / "pair0" / "front.safetensors").stat().st_mtime_ns
+    memonf(*args)
+    assert (out / "fields" / "pair0" / "front.safetensors").stat().st_mtime_ns == stamp

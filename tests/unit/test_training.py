@@ -1,0 +1,118 @@
+"""Training in its parts, and what it does to batch norm and to free space."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import pytest
+import torch
+
+from memonf.errors import DataError, InputError
+from memonf.evaluation import evaluate
+from memonf.fields.tiny_nerf import TinyNerfConfig
+from memonf.training import Trainer, TrainSettings, build_optimizers, new_trainer, train
+
+SMALL = TinyNerfConfig(width=32, depth=3)
+SHORT = TrainSettings(steps=60, rays=512, grid=40)
+
+
+@pytest.mark.parametrize("optimizer", ["muon", "adam"])
+@pytest.mark.parametrize("batch_norm", [False, True])
+def test_training_learns(robot, optimizer: str, batch_norm: bool) -> None:
+    config = dataclasses.replace(SMALL, batch_norm=batch_norm)
+    settings = dataclasses.replace(SHORT, optimizer=optimizer)
+    field = train(robot, group="front", config=config, settings=settings)
+    scores = evaluate(field, robot, group="front", most_views=4)
+    assert scores.psnr > 15.5  # an empty field scores about 12.5
+    assert field.record.training["optimizer"] == optimizer
+    assert field.record.training["steps_done"] == 60
+    assert not field.training
+
+
+def test_looking_for_the_grid_leaves_batch_norm_alone(robot) -> None:
+    trainer = new_trainer(
+        robot, group="front", config=dataclasses.replace(SMALL, batch_norm=True), settings=SHORT
+    )
+    trainer.step()
+    before = {k: v.clone() for k, v in trainer.field.state_dict().items() if "running" in k}
+    trainer.refresh_grid()
+    after = trainer.field.state_dict()
+    assert all(torch.equal(value, after[key]) for key, value in before.items())
+    assert trainer.field.training
+
+
+def test_muon_takes_the_hidden_matrices_and_adam_the_rest(robot) -> None:
+    trainer = new_trainer(robot, config=SMALL, settings=SHORT)
+    names = {id(param): name for name, param in trainer.field.named_parameters()}
+    muon, adam = build_optimizers(trainer.field, SHORT)
+    assert [names[id(p)] for p in muon.param_groups[0]["params"]] == [
+        "layers.1.weight",
+        "layers.2.weight",
+    ]
+    assert len(adam.param_groups[0]["params"]) == len(names) - 2
+
+
+def test_seeds_share_initial_params_unless_told_otherwise(robot) -> None:
+    def first(seed: int, initialization: str) -> torch.Tensor:
+        settings = dataclasses.replace(SHORT, seed=seed, initialization=initialization)
+        return new_trainer(robot, config=SMALL, settings=settings).field.layers[0].weight
+
+    assert torch.equal(first(1, "shared"), first(2, "shared"))
+    assert not torch.equal(first(1, "independent"), first(2, "independent"))
+    assert torch.equal(first(2, "independent"), first(2, "independent"))
+
+
+def test_state_restores_to_the_same_next_step(robot) -> None:
+    def fresh() -> Trainer:
+        return new_trainer(robot, group="rear", config=SMALL, settings=SHORT)
+
+    straight = fresh()
+    for _ in range(30):
+        straight.step()
+    state = straight.state()
+    for _ in range(5):
+        straight.step()
+    resumed = fresh()
+    resumed.restore(state)
+    for _ in range(5):
+        resumed.step()
+    for ours, theirs in zip(straight.field.parameters(), resumed.field.parameters(), strict=True):
+        assert torch.equal(ours, theirs)
+    with pytest.raises(InputError, match="of another run"):
+        fresh().restore({"field.nothing": torch.zeros(1)})
+
+
+def test_free_space_is_taught(robot) -> None:
+    """Where the visual hull is empty the field is clear, and without the lesson it is not."""
+    opacity = {}
+    for weight in (0.0, 1.0):
+        settings = dataclasses.replace(SHORT, free_space=weight, steps=100)
+        trainer = new_trainer(robot, group="front", config=SMALL, settings=settings)
+        while not trainer.done:
+            trainer.step()
+        trainer.field.eval()
+        with torch.no_grad():
+            density = trainer.field.density(trainer.free_centres)
+        opacity[weight] = float((1 - (-density * trainer.grid.cell.min()).exp()).mean())
+    assert opacity[1.0] < 0.2 * opacity[0.0]
+
+
+def test_chunks_do_not_change_the_gradient(robot, monkeypatch) -> None:
+    gradients = []
+    for chunk in (500, 10**9):
+        monkeypatch.setattr("memonf.training.CHUNK", chunk)
+        trainer = new_trainer(robot, config=SMALL, settings=SHORT)
+        trainer.accumulate_gradients()
+        gradients.append(torch.cat([p.grad.flatten() for p in trainer.field.parameters()]))
+    torch.testing.assert_close(gradients[0], gradients[1], rtol=1e-4, atol=1e-7)
+
+
+def test_length_is_given_once() -> None:
+    with pytest.raises(ValueError, match="either steps or seconds"):
+        TrainSettings(steps=3, seconds=4.0)
+    assert TrainSettings().step_goal == 1500
+
+
+def test_a_group_without_cameras_is_refused(robot) -> None:
+    with pytest.raises(DataError, match="is in group `sector 1/720`"):
+        new_trainer(robot, group="sector 1/720")
