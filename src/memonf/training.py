@@ -26,6 +26,7 @@ from pydantic import ConfigDict
 from pydantic import Field as Limits
 from pydantic.dataclasses import dataclass as settings_dataclass
 
+from .cameras import Rays
 from .data import Scene, Views, composite_on
 from .errors import InputError, TrainingError
 from .fields import Field, FieldConfig, Record, build_field
@@ -38,6 +39,8 @@ __all__ = ["Progress", "TrainSettings", "Trainer", "new_trainer", "train"]
 
 #: Samples evaluated and differentiated at once; their activations stay in a core's cache.
 CHUNK = 6144
+#: Points a step at which free space is taught to be empty.
+FREE_POINTS = 1024
 DEFAULT_STEPS = 1500
 #: Seed of the initial params that all parents share by default.
 SHARED_SEED = 0
@@ -240,32 +243,56 @@ class Trainer:
         pieces = max(1, round(len(samples) / CHUNK))
         cuts = last_sample.new_tensor([len(samples) * k // pieces for k in range(1, pieces)])
         ends = [*(torch.searchsorted(last_sample, cuts) + 1).tolist(), count]
+        free = self.free_points(FREE_POINTS)
+        share = -(-len(free) // len(ends))
         start = 0
-        for end in ends:
-            piece = slice_rays(samples, start, end, last_sample)
-            directions = rays.directions[start:end][piece.ray]
-            out = self.field(piece.positions, directions)
-            seen = composite(piece, out.density, out.rgb, background[start:end])
-            loss = (seen.rgb - truth[start:end]).square().sum() / (3 * count)
+        for number, end in enumerate(ends):
+            error, opacity = self.look(
+                slice_rays(samples, start, end, last_sample),
+                rays[start:end],
+                background[start:end],
+                free[number * share : (number + 1) * share],
+                truth[start:end],
+            )
+            loss = error / (3 * count) + self.free_weight * opacity / FREE_POINTS
             if loss.requires_grad:
                 loss.backward()
-            total += float(loss.detach())
+            total += float(error.detach()) / (3 * count)
             start = end
-        if len(self.free) and self.settings.free_space:
-            self.teach_free_space()
         hit = int((last_sample.diff(prepend=last_sample.new_zeros(1)) > 0).sum())
         return total, len(samples) / max(hit, 1)
 
-    def teach_free_space(self, points: int = 1024) -> None:
-        """Add the gradient of the opacity of cells that the visual hull says are empty."""
-        cells = torch.randint(len(self.free), (points,), generator=self.generator)
-        jitter = (self.uniform(points, 3) - 0.5) * self.grid.cell
-        density = self.field.density(self.free_centres[cells.to(self.free.device)] + jitter)
-        opacity = 1 - (-density * self.grid.cell.min()).exp()
-        ramp = min(1.0, self.step_count / 100)
-        loss = self.settings.free_space * ramp * opacity.mean()
-        if loss.requires_grad and ramp:
-            loss.backward()
+    def look(
+        self, piece: RaySamples, rays: Rays, background: Tensor, free: Tensor, truth: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        """Squared error of a piece of the batch, and summed opacity of points in free space.
+
+        Both are seen in one pass: batch norm then has one distribution, in training as later.
+        """
+        positions = torch.cat([piece.positions, free])
+        if len(positions) == 0:
+            empty = (background - truth).square().sum()
+            return empty, torch.zeros_like(empty)
+        directions = rays.directions[piece.ray]
+        upwards = torch.tensor([0.0, 0.0, 1.0]).to(free).expand_as(free)
+        density, rgb = self.field(positions, torch.cat([directions, upwards]))
+        on_rays = len(piece)
+        seen = composite(piece, density[:on_rays], rgb[:on_rays], background)
+        opacity = 1 - (-density[on_rays:] * self.grid.cell.min()).exp()
+        return (seen.rgb - truth).square().sum(), opacity.sum()
+
+    @property
+    def free_weight(self) -> float:
+        """Weight of the lesson in free space, rising over the first 100 steps."""
+        return self.settings.free_space * min(1.0, self.step_count / 100)
+
+    def free_points(self, count: int) -> Tensor:
+        """Random points in cells that the visual hull says are empty: (count, 3) or none."""
+        if len(self.free) == 0 or self.settings.free_space == 0:
+            return self.free_centres[:0]
+        cells = torch.randint(len(self.free), (count,), generator=self.generator)
+        jitter = (self.uniform(count, 3) - 0.5) * self.grid.cell
+        return self.free_centres[cells.to(self.free.device)] + jitter
 
     def state(self) -> dict[str, Tensor]:
         """Everything that the next step depends on, as named tensors."""
