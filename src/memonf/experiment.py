@@ -50,6 +50,11 @@ __all__ = [
 
 GROUPS = ("front", "rear")
 BATCH_NORM = "_batch_norm"
+#: Order of the original experiment's methods in tables and pictures; others follow by name.
+SHOWN_FIRST = (
+    "average", "average_repair", "weight_matching", "weight_matching_repair",
+    "activation_matching", "activation_matching_repair", "distill",
+)  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -104,7 +109,8 @@ class CompareSettings:
         """The methods to run, known names only."""
         for name in self.methods:
             METHODS[name]
-        return list(self.methods) or list(METHODS)
+        known = [name for name in SHOWN_FIRST if name in METHODS]
+        return list(self.methods) or [*known, *(name for name in METHODS if name not in known)]
 
 
 @dataclass(frozen=True)
@@ -401,7 +407,8 @@ def compare(
                 name = method + suffix
                 path = folder / f"{name}.safetensors"
                 scoring.append(ScoreJob(settings, f"{name} {seed}", name, seed, path, paths))
-                if seed == 0 and settings.curve_points and not suffix:
+                blends = not METHODS[method].needs_cameras  # by the coefficients, continuously
+                if seed == 0 and settings.curve_points and not suffix and blends:
                     curves.append(CurveJob(settings, f"curve {method}", method, paths))
         scoring += [
             ScoreJob(settings, f"{job.out.stem} {seed}", job.out.stem, seed, job.out)

@@ -139,6 +139,8 @@ class MergeMethod(ABC):
     paper: ClassVar[str]
     #: Does it look at the parents' activations at sampled positions?
     needs_positions: ClassVar[bool] = False
+    #: Does it render at the parents' training cameras?
+    needs_cameras: ClassVar[bool] = False
     #: Is merge([a, a]) the same function as a, up to float noise?
     idempotent: ClassVar[bool] = True
     #: Does merge([a, b]) compute the same function as merge([b, a])?
