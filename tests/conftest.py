@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import os
 from pathlib import Path
 
@@ -19,6 +20,7 @@ HOOK.__enter__()
 import torch  # noqa: E402
 
 import memonf  # noqa: E402
+from memonf.cameras import turntable  # noqa: E402
 from memonf.fields import Field, build_field  # noqa: E402
 from memonf.fields.nerf import NerfConfig  # noqa: E402
 from memonf.fields.tiny_nerf import TinyNerfConfig  # noqa: E402
@@ -60,6 +62,10 @@ def small_field(kind: str, seed: int = 0) -> Field:
     for key, tensor in field.state_dict().items():
         if key.startswith(("head", "density_head")) and key.endswith("weight"):
             tensor.mul_(10)
+        if key in ("head.bias", "density_head.bias"):
+            tensor[0] = 6.0
+    cameras = turntable(4, 16, 4.0, torch.zeros(3))
+    field.record = dataclasses.replace(field.record, near=2.0, far=6.0, cameras=cameras)
     return field.eval()
 
 

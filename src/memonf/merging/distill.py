@@ -54,6 +54,11 @@ class Distill(MergeMethod):
         started = time.perf_counter()
         pictures = pictures_of_parents(problem, self.views)
         rendered = time.perf_counter()
+        if not (pictures.images[..., 3] > 0).any():
+            raise MergeError(
+                "the parents render nothing at their training cameras: there is nothing to distil; "
+                "look at them with `memonf render`"
+            )
         settings = TrainSettings(steps=self.steps, seed=problem.seed)
         trainer = Trainer(self.student(problem), pictures, scene_of(problem), settings)
         with torch.enable_grad():
@@ -88,25 +93,27 @@ def pictures_of_parents(problem: MergeProblem, count: int) -> Views:
     Raises:
         MergeError: A parent's cameras are unknown.
     """
-    shape = problem.parents[0].record.cameras
     poses, intrinsics, images = [], [], []
+    width = height = 0
     for number, (parent, share) in enumerate(
         zip(problem.parents, problem.coefficients, strict=True), 1
     ):
         cameras = parent.record.cameras
-        if cameras is None or shape is None:
+        if cameras is None:
             raise MergeError(
                 f"parent {number}: its training cameras are not in its file, and `distill` renders "
                 "at them; try `activation_matching_repair`"
             )
+        if number == 1:  # all pictures take the size of the first parent's
+            width, height = cameras.width, cameras.height
         wanted = min(len(cameras), max(1, round(share * count)))
         picked = torch.linspace(0, len(cameras) - 1, wanted).round().long().tolist()
-        chosen = cameras.resized(shape.width, shape.height)[picked]
+        chosen = cameras.resized(width, height)[picked]
         renderer = Renderer.of(parent)
         images += [rgba(renderer, chosen, view) for view in range(wanted)]
         poses.append(chosen.camera_to_world)
         intrinsics.append(chosen.intrinsics)
-    joined = Cameras(torch.cat(poses), torch.cat(intrinsics), shape.width, shape.height)
+    joined = Cameras(torch.cat(poses), torch.cat(intrinsics), width, height)
     return Views(joined, torch.stack(images), tuple(map(str, range(len(images)))))
 
 
