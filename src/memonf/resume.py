@@ -8,8 +8,11 @@ training ends in the same bytes as an uninterrupted one.
 from __future__ import annotations
 
 import json
+import signal
+import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -58,21 +61,40 @@ def train_to_file(
     if resume and state.exists():
         restore_state(trainer, state)
     saved = time.monotonic()
-    try:
+    with deferred_interrupts() as interrupted:
         while not trainer.done:
             progress = trainer.step()
             if on_step is not None:
                 on_step(progress)
-            if time.monotonic() - saved > INTERVAL:
+            if interrupted or time.monotonic() - saved > INTERVAL:
                 save_state(trainer, state)
                 saved = time.monotonic()
-    except KeyboardInterrupt:
-        save_state(trainer, state)
-        raise
+            if interrupted:
+                raise KeyboardInterrupt
     field = finished_field(trainer)
     save(field, out)
     state.unlink(missing_ok=True)
     return field
+
+
+@contextmanager
+def deferred_interrupts() -> Iterator[list[int]]:
+    """Collect Ctrl-C and a polite kill instead of raising them: a step must not be torn apart.
+
+    The list is filled with the signals that came. Outside the main thread, where Python delivers no
+    signals, it stays empty.
+    """
+    came: list[int] = []
+    if threading.current_thread() is not threading.main_thread():
+        yield came
+        return
+    watched = (signal.SIGINT, signal.SIGTERM)
+    before = [signal.signal(number, lambda got, frame: came.append(got)) for number in watched]
+    try:
+        yield came
+    finally:
+        for number, handler in zip(watched, before, strict=True):
+            signal.signal(number, handler)
 
 
 def run_settings(trainer: Trainer) -> dict[str, Any]:

@@ -75,6 +75,7 @@ class OccupancyGrid:
         self.cell = (aabb[1] - aabb[0]) / resolution
         self.threshold = -math.log1p(-threshold) / float(self.cell.mean())
         self.density = torch.full((resolution**3,), 10 * self.threshold, device=aabb.device)
+        self._bounds: tuple[tuple[int, int], Tensor] | None = None
 
     @property
     def occupied(self) -> Tensor:
@@ -95,6 +96,14 @@ class OccupancyGrid:
 
     def bounds(self) -> Float[Tensor, "2 3"]:
         """Box around the occupied cells; the whole box if there are none."""
+        # Every march asks; looking through all cells anew would cost a fifth of a picture.
+        state = (id(self.density), self.density._version)
+        if self._bounds is None or self._bounds[0] != state:
+            self._bounds = (state, self.find_bounds())
+        return self._bounds[1]
+
+    def find_bounds(self) -> Float[Tensor, "2 3"]:
+        """Look through all cells for `bounds`."""
         cells = self.occupied.view((self.resolution,) * 3).nonzero()
         if len(cells) == 0:
             return self.aabb
