@@ -75,7 +75,7 @@ class OccupancyGrid:
         self.cell = (aabb[1] - aabb[0]) / resolution
         self.threshold = -math.log1p(-threshold) / float(self.cell.mean())
         self.density = torch.full((resolution**3,), 10 * self.threshold, device=aabb.device)
-        self._bounds: tuple[tuple[int, int], Tensor] | None = None
+        self._bounds: tuple[Tensor | None, int, Tensor] = (None, 0, aabb)
 
     @property
     def occupied(self) -> Tensor:
@@ -97,10 +97,11 @@ class OccupancyGrid:
     def bounds(self) -> Float[Tensor, "2 3"]:
         """Box around the occupied cells; the whole box if there are none."""
         # Every march asks; looking through all cells anew would cost a fifth of a picture.
-        state = (id(self.density), self.density._version)
-        if self._bounds is None or self._bounds[0] != state:
-            self._bounds = (state, self.find_bounds())
-        return self._bounds[1]
+        density, version, bounds = self._bounds
+        if density is not self.density or version != self.density._version:
+            bounds = self.find_bounds()
+            self._bounds = (self.density, self.density._version, bounds)
+        return bounds
 
     def find_bounds(self) -> Float[Tensor, "2 3"]:
         """Look through all cells for `bounds`."""

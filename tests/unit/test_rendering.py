@@ -173,3 +173,14 @@ def sphere_opacity(cameras: Cameras, view: int, radius: float = 0.5) -> torch.Te
     along = -(rays.origins * rays.directions).sum(-1)
     nearest = (rays.origins + rays.directions * along[:, None]).norm(dim=-1)
     return (nearest < radius).float().view(cameras.height, cameras.width)
+
+
+def test_bounds_follow_the_density() -> None:
+    grid = full_grid(8)
+    torch.testing.assert_close(grid.bounds(), BOX)
+    grid.density.view(8, 8, 8)[:, :, 4:] = 0
+    assert float(grid.bounds()[1, 2]) == 0
+    grid.update(lambda points: (points[:, 0] > 0) * 100.0)
+    assert float(grid.bounds()[0, 0]) == 0
+    grid.density = torch.zeros_like(grid.density)
+    torch.testing.assert_close(grid.bounds(), BOX)
