@@ -31,6 +31,7 @@ __all__ = [
     "Symmetry",
     "find_symmetry",
     "permute",
+    "permute_tensor",
     "record",
 ]
 
@@ -89,9 +90,6 @@ class Symmetry:
     graph: fx.Graph
     pre_activations: dict[str, str]
 
-    def __getitem__(self, name: str) -> Group:
-        return next(group for group in self.groups if group.name == name)
-
     def identity(self, device: torch.device | str = "cpu") -> Permutations:
         """The permutations that change nothing."""
         return {group.name: torch.arange(group.size, device=device) for group in self.groups}
@@ -107,12 +105,19 @@ def permute(params: Mapping[str, Tensor], symmetry: Symmetry, perms: Permutation
     """Reorder hidden units: slot i of each group receives unit `perm[i]`; inputs are untouched."""
     out = dict(params)
     for group in symmetry.groups:
-        for part in group.slices:
-            tensor = out[part.tensor]
+        for name in {part.tensor: None for part in group.slices}:
+            out[name] = permute_tensor(out[name], name, group, perms)
+    return out
+
+
+def permute_tensor(tensor: Tensor, name: str, group: Group, perms: Permutations) -> Tensor:
+    """Reorder one group's units along the axes of the tensor called `name`."""
+    for part in group.slices:
+        if part.tensor == name:
             index = torch.arange(tensor.shape[part.axis], device=tensor.device)
             index[part.start : part.stop] = part.start + perms[group.name].to(tensor.device)
-            out[part.tensor] = tensor.index_select(part.axis, index)
-    return out
+            tensor = tensor.index_select(part.axis, index)
+    return tensor
 
 
 @dataclass

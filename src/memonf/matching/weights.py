@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 import torch
 
-from ..symmetry import Group, Params, Permutations, Symmetry
+from ..symmetry import Group, Params, Permutations, Symmetry, permute_tensor
 from ..typing import Float, Tensor
 from .assignment import best_permutation
 
@@ -136,16 +136,6 @@ def counted_params(symmetry: Symmetry, params: Mapping[str, Tensor]) -> Params:
     """The params that carry hidden units, without running statistics, in float64."""
     names = dict.fromkeys(part.tensor for group in symmetry.groups for part in group.slices)
     return {name: params[name].double() for name in names if not name.endswith(STATISTICS)}
-
-
-def permute_tensor(tensor: Tensor, name: str, group: Group, perms: Permutations) -> Tensor:
-    """Reorder one group's units along the axes of one tensor."""
-    for part in group.slices:
-        if part.tensor == name:
-            index = torch.arange(tensor.shape[part.axis], device=tensor.device)
-            index[part.start : part.stop] = part.start + perms[group.name].to(tensor.device)
-            tensor = tensor.index_select(part.axis, index)
-    return tensor
 
 
 def slice_rows(tensor: Tensor, axis: int, start: int, stop: int) -> Float[Tensor, "units rest"]:

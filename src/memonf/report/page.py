@@ -9,6 +9,7 @@ from jinja2 import Environment, StrictUndefined
 
 from ..experiment import Outcome, Scored
 from ..files import write_text
+from ..merging import METHODS
 from .curves import curve_content
 from .tables import described_name, summary_rows
 
@@ -22,10 +23,12 @@ def write_page(outcome: Outcome, shown: list[Scored], out: Path) -> Path:
         (files(__package__) / "page.html.jinja").read_text(encoding="utf-8")
     )
     rows = summary_rows(outcome)
-    merges = [row for row in rows if row["name"] not in ("front", "rear", "joint")
-              and not row["name"].startswith(("front_", "rear_"))]  # fmt: skip
+    merges = [row for row in rows if row["name"].removesuffix("_batch_norm") in METHODS]
     best = max(merges, key=lambda row: min(row["front"], row["rear"])) if merges else None
+    named = {row["name"]: row for row in rows}
     html = template.render(
+        parents={group: named[group] for group in ("front", "rear")},
+        average=named.get("average"),
         settings=outcome.settings,
         rows=[row | {"text": described_name(row["name"]).replace("`", "")} for row in rows],
         best=best,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -15,7 +16,7 @@ from .curves import curve_content, draw_curves
 from .page import write_page
 from .tables import markdown_table, score_content
 
-__all__ = ["write_report"]
+__all__ = ["captioned", "write_report"]
 
 FILMS = (".gif", ".webp", ".mp4")
 
@@ -37,8 +38,9 @@ def write_report(outcome: Outcome, out: Path) -> Path:
         for scored in shown:
             for suffix in FILMS:
                 write_frames(scored.frames, out / "turntables" / f"{scored.name}{suffix}")
+        together = captioned([(scored.name, scored.frames) for scored in shown], columns=5)
         for suffix in FILMS:
-            write_frames(side_by_side(shown), out / f"turntables{suffix}")
+            write_frames(together, out / f"turntables{suffix}")
     return write_page(outcome, shown, out)
 
 
@@ -52,21 +54,26 @@ def reconstructions(outcome: Outcome, shown: list[Scored]) -> np.ndarray:
     return labelled_sheet(rows, outcome.view_names, notes=notes)
 
 
-def side_by_side(shown: list[Scored], columns: int = 5) -> list[np.ndarray]:
-    """Turntables of all fields in step, captioned, as frames of one film."""
-    size = shown[0].frames[0].shape[0]
+def captioned(films: Sequence[tuple[str, Sequence[np.ndarray]]], columns: int) -> list[np.ndarray]:
+    """Films in step side by side, each under its name, as frames of one film.
+
+    Args:
+        films: (name, frames) each; frames are uint8 (size, size, 3), equally many of equal size.
+        columns: Films in a row.
+    """
+    size = films[0][1][0].shape[0]
     caption = 18
     font = ImageFont.load_default(max(9, size // 14))
-    lines = -(-len(shown) // columns)
-    columns = min(columns, len(shown))
+    lines = -(-len(films) // columns)
+    width = min(columns, len(films)) * size
     frames = []
-    for index in range(len(shown[0].frames)):
-        sheet = Image.new("RGB", (columns * size, lines * (size + caption)), PAPER)
+    for index in range(len(films[0][1])):
+        sheet = Image.new("RGB", (width, lines * (size + caption)), PAPER)
         draw = ImageDraw.Draw(sheet)
-        for place, scored in enumerate(shown):
+        for place, (name, film) in enumerate(films):
             left, top = place % columns * size, place // columns * (size + caption)
-            name = scored.name.replace("_batch_norm", " +bn").replace("_", " ")
-            draw.text((left + size / 2, top + caption / 2), name, INK, font, "mm")
-            sheet.paste(Image.fromarray(scored.frames[index]), (left, top + caption))
+            text = name.replace("_batch_norm", " +bn").replace("_", " ")
+            draw.text((left + size / 2, top + caption / 2), text, INK, font, "mm")
+            sheet.paste(Image.fromarray(film[index]), (left, top + caption))
         frames.append(np.asarray(sheet))
     return frames
