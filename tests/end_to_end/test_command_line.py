@@ -74,7 +74,18 @@ def test_merge_is_better_than_the_average(parents, tmp_path: Path) -> None:
 def test_coefficients_and_three_parents(parents, tmp_path: Path) -> None:
     files = [str(parents["front"]), str(parents["rear"]), str(parents["front"])]
     out = tmp_path / "three.safetensors"
-    memonf("merge", *files, "--coefficients", "0.5", "0.25", "0.25", "--out", str(out))
+    memonf(
+        "merge",
+        *files,
+        "--method",
+        "weight_matching",
+        "--coefficients",
+        "0.5",
+        "0.25",
+        "0.25",
+        "--out",
+        str(out),
+    )
     said = json.loads(memonf("inspect", str(out), "--json"))
     assert said["lineage"]["coefficients"] == [0.5, 0.25, 0.25]
     assert len(said["lineage"]["parents"]) == 3

@@ -44,8 +44,7 @@ A first picture, from nothing:
 Step by step:
   memonf train --data embedded:robot --group front --seed 1 --out front.safetensors
   memonf train --data embedded:robot --group rear  --seed 2 --out rear.safetensors
-  memonf merge front.safetensors rear.safetensors --method activation_matching_repair \\
-               --out merged.safetensors
+  memonf merge front.safetensors rear.safetensors --out merged.safetensors
   memonf eval merged.safetensors --data embedded:robot
   memonf render merged.safetensors --turntable --out merged.gif
 

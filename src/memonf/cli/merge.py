@@ -15,12 +15,14 @@ from ..devices import pick_device
 from ..files import check_writable
 from ..merging import METHODS, merge
 from .options import Common, flag_value, parse, with_settings
+from .progress import counting_progress
 
 __all__ = ["run"]
 
-DEFAULT = "activation_matching_repair"
+DEFAULT = "distill"
 
 EXAMPLES = """\
+  memonf merge front.safetensors rear.safetensors --out merged.safetensors
   memonf merge front.safetensors rear.safetensors --method weight_matching --out merged.safetensors
   memonf merge a.safetensors b.safetensors c.safetensors --coefficients 0.5 0.3 0.2 \\
                --method activation_matching_repair --out merged.safetensors
@@ -57,13 +59,16 @@ def run(args: Sequence[str]) -> None:
     options = parse(with_settings(Merge, settings=method), "merge", args, EXAMPLES + table)
     check_writable(options.out)
     device = pick_device(options.device)
-    result = merge(
-        [load(path, device) for path in options.parents],
-        options.method,
-        coefficients=options.coefficients or None,
-        seed=options.seed,
-        **options.settings.settings(),  # type: ignore[attr-defined]
-    )
+    parents = [load(path, device) for path in options.parents]
+    with counting_progress(options.method, show=not options.quiet) as on_count:
+        result = merge(
+            parents,
+            options.method,
+            coefficients=options.coefficients or None,
+            seed=options.seed,
+            on_progress=lambda share: on_count(round(100 * share), 100),
+            **options.settings.settings(),  # type: ignore[attr-defined]
+        )
     save(result.field, options.out)
     if options.json:
         print(json.dumps({"out": str(options.out), **result.report}))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Sequence
-from typing import Annotated, Any, TypeVar
+from typing import Annotated, Any, TypeVar, get_type_hints
 
 import tyro
 from pydantic import ValidationError
@@ -35,15 +35,35 @@ class Common:
 
 
 def parse(options: type[T], verb: str, args: Sequence[str], examples: str) -> T:
-    """Parse a verb's arguments; tyro prints mistakes and exits with status 2."""
+    """Parse a verb's arguments; tyro prints mistakes and exits with status 2.
+
+    Raises:
+        InputError: A setting is out of its range.
+    """
     about = (options.__doc__ or "").partition("Attributes:")[0].strip()
     description = f"{about}\n\nExamples:\n{examples}"
+    parsed = tyro.cli(options, prog=f"memonf {verb}", args=list(args), description=description)
+    checked = {
+        entry.name: check_settings(entry.metadata["settings"], getattr(parsed, entry.name))
+        for entry in dataclasses.fields(parsed)  # type: ignore[arg-type]
+        if "settings" in entry.metadata
+    }
+    return dataclasses.replace(parsed, **checked)  # type: ignore[type-var]
+
+
+def check_settings(settings: type[Any], values: Any) -> Any:
+    """Build the settings from parsed values; a value out of range is named by its flag."""
     try:
-        return tyro.cli(options, prog=f"memonf {verb}", args=list(args), description=description)
+        return settings(
+            **{entry.name: getattr(values, entry.name) for entry in dataclasses.fields(values)}
+        )
     except ValidationError as error:
         first = error.errors()[0]
-        name = ".".join(str(part) for part in first["loc"]).replace("_", "-")
-        raise InputError(f"--{name}: {first['msg']}, received {first['input']!r}") from None
+        message = first["msg"].removeprefix("Value error, ")
+        if not first["loc"]:
+            raise InputError(message) from None
+        name = str(first["loc"][0]).replace("_", "-")
+        raise InputError(f"--{name}: {message}, received {first['input']!r}") from None
 
 
 def flag_value(args: Sequence[str], flag: str, default: str) -> str:
@@ -63,19 +83,35 @@ def with_settings(options: type[T], **settings: type[Any]) -> type[T]:
         options: Keyword-only dataclass of the verb.
         settings: Attribute -> settings dataclass with defaults.
     """
+    entries = []
+    for name, cls in settings.items():
+        unchecked = without_checks(cls)
+        default = dataclasses.field(default_factory=unchecked, metadata={"settings": cls})
+        entries.append((name, Annotated[unchecked, tyro.conf.OmitArgPrefixes], default))
     extended = dataclasses.make_dataclass(
-        options.__name__,
-        [
-            (
-                name,
-                Annotated[cls, tyro.conf.OmitArgPrefixes],
-                dataclasses.field(default_factory=cls),
-            )
-            for name, cls in settings.items()
-        ],
-        bases=(options,),
-        frozen=True,
-        kw_only=True,
+        options.__name__, entries, bases=(options,), frozen=True, kw_only=True
     )
     extended.__doc__ = options.__doc__
     return extended
+
+
+def without_checks(settings: type[Any]) -> type[Any]:
+    """A plain dataclass with the same fields: ranges are checked once all is parsed."""
+    hints = get_type_hints(settings, include_extras=True)
+    plain = dataclasses.make_dataclass(
+        settings.__name__,
+        [
+            (e.name, hints[e.name], dataclasses.field(default=getattr(settings(), e.name)))
+            for e in dataclasses.fields(settings)
+        ],
+        frozen=True,
+        kw_only=True,
+    )
+    # The help of inherited settings stands in the docstring of the class that declares them.
+    documented = [
+        base.__doc__ for base in settings.__mro__ if "Attributes:" in (base.__doc__ or "")
+    ]
+    about = (settings.__doc__ or "").partition("Attributes:")[0].rstrip()
+    listed = (documented[0] or "").partition("Attributes:")[2] if documented else ""
+    plain.__doc__ = f"{about}\n\n    Attributes:{listed}" if listed else about
+    return plain

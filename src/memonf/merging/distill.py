@@ -64,6 +64,7 @@ class Distill(MergeMethod):
         with torch.enable_grad():
             while not trainer.done:
                 progress = trainer.step()
+                problem.on_progress(progress.fraction)
         problem.report["distill"] = {
             "pictures": len(pictures),
             "seconds_rendering": round(rendered - started, 3),
