@@ -1,9 +1,11 @@
-"""Write generated parts into the README: the method table, and result tables of `memonf compare`.
+"""Write generated parts into the docs: the method table, and result tables of `memonf compare`.
 
-    python scripts/update_tables.py README.md --results out/robot out/lego
+    python scripts/update_tables.py README.md robot=out/demo lego=out/lego
 
-Each part stands between two HTML comments; the rest of the file is left alone. ``--check`` writes
-nothing and fails if the method table is out of date (the tests call it).
+A part stands between two HTML comments, ``<!-- NAME: begin -->`` and ``<!-- NAME: end -->``; the
+rest of the file is left alone. NAME=FOLDER fills a part with the folder's ``scores.md``; the part
+``methods`` is always filled from the classes. ``--check`` writes nothing and fails if the method
+table is out of date (a test calls it).
 """
 
 from __future__ import annotations
@@ -34,16 +36,18 @@ def replaced(text: str, part: str, content: str) -> str:
 
 def main() -> None:
     """Parse the command line and write."""
-    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0] if __doc__ else None)
+    parser = argparse.ArgumentParser(description="write generated parts into the docs")
     parser.add_argument("file", type=Path)
-    parser.add_argument("--results", type=Path, nargs="*", help="folders of memonf compare")
+    parser.add_argument("parts", nargs="*", help="NAME=FOLDER of a memonf compare")
     parser.add_argument("--check", action="store_true")
     options = parser.parse_args()
     before = options.file.read_text(encoding="utf-8")
-    text = replaced(before, "methods", method_table())
-    if options.results:
-        tables = [(folder / "scores.md").read_text(encoding="utf-8") for folder in options.results]
-        text = replaced(text, "results", "\n".join(tables).rstrip())
+    text = before
+    if "<!-- methods: begin -->" in text:
+        text = replaced(text, "methods", method_table())
+    for part in options.parts:
+        name, _, folder = part.partition("=")
+        text = replaced(text, name, (Path(folder) / "scores.md").read_text("utf-8").rstrip())
     if options.check:
         sys.exit(0 if text == before else f"{options.file}: run scripts/update_tables.py")
     options.file.write_text(text, encoding="utf-8")
