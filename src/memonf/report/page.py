@@ -24,7 +24,7 @@ def write_page(outcome: Outcome, shown: list[Scored], out: Path) -> Path:
     )
     rows = summary_rows(outcome)
     merges = [row for row in rows if row["name"].removesuffix("_batch_norm") in METHODS]
-    best = max(merges, key=lambda row: min(row["front"], row["rear"])) if merges else None
+    best = max(merges, key=lambda row: row["all"]) if merges else None
     named = {row["name"]: row for row in rows}
     html = template.render(
         parents={group: named[group] for group in ("front", "rear")},
