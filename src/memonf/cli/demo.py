@@ -19,7 +19,7 @@ EXAMPLES = """\
   memonf demo --out demo --scene still_life\
 """
 
-STEPS = 700
+STEPS = 400
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -48,7 +48,8 @@ def run(args: Sequence[str]) -> None:
         train=TrainSettings(steps=options.steps, seed=options.seed),
         curve_points=7,
         curve_views=8,
-        size=128,
+        most_views=26,
+        size=112,
         workers=default_workers(device),
         device=device,
         command=shown_command("demo", args),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -35,12 +36,19 @@ def write_report(outcome: Outcome, out: Path) -> Path:
     shown = [scored for scored in outcome.fields if scored.seed == 0]
     write_png(reconstructions(outcome, shown), out / "reconstructions.png")
     if shown[0].frames:
-        for scored in shown:
-            for suffix in FILMS:
-                write_frames(scored.frames, out / "turntables" / f"{scored.name}{suffix}")
         together = captioned([(scored.name, scored.frames) for scored in shown], columns=5)
-        for suffix in FILMS:
-            write_frames(together, out / f"turntables{suffix}")
+        films: dict[Path, Sequence[np.ndarray]] = {
+            out / "turntables" / scored.name: scored.frames for scored in shown
+        }
+        films[out / "turntables"] = together
+        with ThreadPoolExecutor() as pool:  # encoders work outside Python's lock
+            jobs = [
+                pool.submit(write_frames, frames, path.with_name(path.name + suffix))
+                for path, frames in films.items()
+                for suffix in FILMS
+            ]
+            for job in jobs:
+                job.result()
     return write_page(outcome, shown, out)
 
 
