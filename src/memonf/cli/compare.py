@@ -54,6 +54,7 @@ class Compare(Common):
         most_views: Score at most this many test views.
         frames: Frames of each turntable; 0 for none.
         size: Side of the turntable's frames, pixels.
+        curve_points: Coefficients on each interpolation curve, ends included; 0 for no curves.
         workers: Processes at work at once; one a core if left out.
     """
 
@@ -70,6 +71,7 @@ class Compare(Common):
     most_views: int | None = None
     frames: int = 60
     size: int = 160
+    curve_points: int = 11
     workers: int | None = None
 
 
@@ -96,6 +98,7 @@ def run(args: Sequence[str]) -> None:
         most_views=options.most_views,
         frames=options.frames,
         size=options.size,
+        curve_points=options.curve_points,
         workers=options.workers or default_workers(device),
         device=device,
         command=shown_command("compare", args),
