@@ -8,10 +8,11 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from memonf.experiment import CompareSettings, compare, default_workers
+from memonf.experiment import CompareSettings, compare
 from memonf.fields.tiny_nerf import TinyNerfConfig
 from memonf.report import summary_rows
 from memonf.training import TrainSettings
+from memonf.workers import default_workers
 
 METHODS = (
     "average", "average_repair", "weight_matching", "weight_matching_repair",

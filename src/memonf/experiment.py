@@ -10,17 +10,13 @@ Called by ``memonf compare`` and ``memonf demo``; the report package draws what 
 
 from __future__ import annotations
 
-import multiprocessing
 import os
 import platform
-import queue
 import time
-from collections.abc import Callable, Sequence
-from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from statistics import fmean
-from typing import Any, TypeAlias
+from typing import Any
 
 import numpy as np
 import torch
@@ -38,6 +34,7 @@ from .metrics import psnr
 from .rendering import Renderer
 from .resume import train_to_file
 from .training import TrainSettings, new_trainer
+from .workers import Observer, Workers, report
 
 __all__ = [
     "CompareSettings",
@@ -45,7 +42,6 @@ __all__ = [
     "Outcome",
     "Scored",
     "compare",
-    "default_workers",
 ]
 
 GROUPS = ("front", "rear")
@@ -191,10 +187,6 @@ class Outcome:
     truth: tuple[np.ndarray, ...]
     view_names: tuple[str, ...]
     seconds: float
-
-
-#: Called with (job's title, share done in [0, 1], figures or None).
-Observer: TypeAlias = Callable[[str, float, str], None]
 
 
 @dataclass(frozen=True)
@@ -471,71 +463,3 @@ def described(settings: CompareSettings, scene: Scene, config: FieldConfig) -> d
         "python": platform.python_version(),
         "machine": f"{platform.system()} {platform.machine()}, {os.cpu_count()} cores",
     }
-
-
-def default_workers(device: str) -> int:
-    """One process a core on the CPU; one in all on an accelerator, which they would share."""
-    if not device.startswith("cpu"):
-        return 1
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-
-
-_messages: Any = None
-
-
-def report(title: str, share: float, figures: str) -> None:
-    """Tell the parent process how far a job is."""
-    if _messages is not None:
-        _messages.put((title, share, figures))
-
-
-def begin_worker(messages: Any) -> None:
-    """Set a fresh worker up: one thread, and a line to the parent process."""
-    global _messages
-    _messages = messages
-    torch.set_num_threads(1)
-
-
-def run_job(job: Any) -> Any:
-    """Run any job in a worker."""
-    return job.run()
-
-
-class Workers:
-    """Processes that run jobs; progress comes back through a queue."""
-
-    def __init__(self, count: int) -> None:
-        self.context = multiprocessing.get_context("spawn")
-        self.messages = self.context.Queue()
-        self.pool = ProcessPoolExecutor(
-            count, self.context, initializer=begin_worker, initargs=(self.messages,)
-        )
-
-    def __enter__(self) -> Workers:
-        return self
-
-    def __exit__(self, kind: Any, error: Any, trace: Any) -> None:
-        if kind is not None:
-            for process in list((self.pool._processes or {}).values()):
-                process.terminate()  # SIGTERM: a training saves its state
-        self.pool.shutdown(wait=True, cancel_futures=True)
-
-    def run(self, jobs: Sequence[Any], observe: Observer) -> list[Any]:
-        """Run all jobs; results in the order of the jobs. The first error stops everything."""
-        futures = [self.pool.submit(run_job, job) for job in jobs]
-        waiting: set[Future[Any]] = set(futures)
-        while waiting:
-            done, waiting = wait(waiting, timeout=0.2, return_when=FIRST_COMPLETED)
-            self.pass_on(observe)
-            for future in done:
-                future.result()
-        self.pass_on(observe)
-        return [future.result() for future in futures]
-
-    def pass_on(self, observe: Observer) -> None:
-        """Hand waiting progress messages to the observer."""
-        while True:
-            try:
-                observe(*self.messages.get_nowait())
-            except queue.Empty:
-                return

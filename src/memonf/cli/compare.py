@@ -13,11 +13,12 @@ from rich.table import Table
 
 from ..devices import pick_device
 from ..errors import InputError
-from ..experiment import CompareSettings, Outcome, compare, default_workers
+from ..experiment import CompareSettings, Outcome, compare
 from ..fields import FIELDS
 from ..files import check_writable
 from ..report import summary_rows, write_report
 from ..training import TrainSettings
+from ..workers import default_workers
 from .options import Common, Switch, flag_value, parse, with_settings
 from .progress import jobs_progress
 

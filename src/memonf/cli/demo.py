@@ -7,8 +7,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ..devices import pick_device
-from ..experiment import CompareSettings, default_workers
+from ..experiment import CompareSettings
 from ..training import TrainSettings
+from ..workers import default_workers
 from .compare import run_compare, shown_command
 from .options import Common, parse
 
