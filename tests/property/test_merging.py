@@ -73,12 +73,12 @@ def test_parents_stay_untouched_and_runs_agree(method: str, kind: str) -> None:
 
 
 def test_symmetry_claim(method: str) -> None:
+    if not METHODS[method].symmetric:
+        pytest.skip(f"{method} does not claim it")
     parents = [small_field("tiny_nerf", seed) for seed in (1, 2)]
     one = outputs(merge(parents, method, **settings(method)).field)
     other = outputs(merge(parents[::-1], method, **settings(method)).field)
-    if METHODS[method].symmetric:
-        assert relative_difference(one, other) < 1e-3
-    # Aligning B to A or A to B is the same up to the order of units, unless assignments tie.
+    assert relative_difference(one, other) < 1e-3
 
 
 def test_three_parents_merge(method: str) -> None:
