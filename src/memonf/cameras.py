@@ -15,7 +15,7 @@ from dataclasses import dataclass
 import torch
 
 from .errors import DataError
-from .typing import Float, Int, Tensor
+from .typing import Bool, Float, Int, Tensor
 
 __all__ = ["Cameras", "Rays", "look_at", "turntable"]
 
@@ -135,6 +135,23 @@ class Cameras:
         poses = self.camera_to_world[views]
         directions = (poses[:, :, :3] @ local[:, :, None])[:, :, 0]
         return Rays(poses[:, :, 3], torch.nn.functional.normalize(directions, dim=-1))
+
+    def project(
+        self, points: Float[Tensor, "points 3"], view: int
+    ) -> tuple[Tensor, Tensor, Float[Tensor, " points"], Bool[Tensor, " points"]]:
+        """Pixel that each point falls on in one view.
+
+        Returns:
+            Row, column and depth (points,) of each point, and whether it is in the picture. Depth
+            is measured along the optical axis, scene units.
+        """
+        pose, (fx, fy, cx, cy) = self.camera_to_world[view], self.intrinsics[view].unbind()
+        local = (points - pose[:, 3]) @ pose[:, :3]
+        depth = -local[:, 2]
+        columns = (cx + fx * local[:, 0] / depth).floor().long()
+        rows = (cy - fy * local[:, 1] / depth).floor().long()
+        inside = (columns >= 0) & (columns < self.width) & (rows >= 0) & (rows < self.height)
+        return rows, columns, depth, inside & (depth > 0)
 
     def view_rays(self, view: int) -> Rays:
         """All rays of one view, row by row: (height * width) of them."""

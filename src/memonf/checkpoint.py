@@ -1,8 +1,9 @@
 """The field file: safetensors with a JSON header. Reading it never executes code.
 
-The tensors are the field's params and buffers under their own names, and ``camera.*`` for the
-training cameras. One metadata entry, ``memonf``, holds the header as JSON: format version,
-architecture and config, box, near and far, background, view group, training settings, lineage.
+The tensors are the field's params and buffers under their own names, ``camera.*`` for the training
+cameras, ``knowledge.*`` for what they saw. One metadata entry, ``memonf``, holds the header as
+JSON: format version, architecture and config, box, near and far, background, view group, training
+settings, lineage.
 Unknown versions and keys are refused by name; shapes are checked against the config before any
 memory is taken for the params. See ``docs/field-file.md``.
 """
@@ -15,6 +16,7 @@ import math
 from pathlib import Path
 from typing import Any, NoReturn
 
+import numpy as np
 import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
@@ -24,17 +26,21 @@ from .cameras import Cameras
 from .errors import DataError, FieldFileError, InputError, nearest
 from .fields import FIELDS, Field, Record, build_field
 from .files import replacing
+from .knowledge import Knowledge
 from .typing import PathLike, Tensor
 
 __all__ = ["FORMAT_VERSION", "content_hash", "load", "save"]
 
-FORMAT_VERSION = 1
+#: Version 1 had no knowledge.
+FORMAT_VERSION = 2
+READ_VERSIONS = (1, 2)
 
 HEADER_KEYS = (
     "format_version", "memonf_version", "architecture", "config", "aabb", "near", "far",
-    "background", "cameras", "group", "scene", "training", "lineage",
+    "background", "cameras", "knowledge", "group", "scene", "training", "lineage",
 )  # fmt: skip
 POSES, INTRINSICS = "camera.camera_to_world", "camera.intrinsics"
+VIEWS, SIDES, SOLID = "knowledge.views", "knowledge.sides", "knowledge.solid"
 #: The box stands in the header, not among the tensors.
 IN_HEADER = "aabb"
 MOST_HEADER_CHARACTERS = 8 << 20
@@ -67,6 +73,12 @@ def save(field: Field, path: PathLike) -> None:
         tensors[POSES] = record.cameras.camera_to_world.cpu().contiguous()
         tensors[INTRINSICS] = record.cameras.intrinsics.cpu().contiguous()
         cameras = {"width": record.cameras.width, "height": record.cameras.height}
+    knowledge = None
+    if record.knowledge is not None:
+        found = record.knowledge.to("cpu")
+        tensors |= {VIEWS: found.views, SIDES: found.sides}
+        tensors[SOLID] = torch.from_numpy(np.packbits(found.solid.numpy()))
+        knowledge = {"cells": len(found.views), "solid_cells": len(found.solid)}
     header = {
         "format_version": FORMAT_VERSION,
         "memonf_version": __version__,
@@ -77,6 +89,7 @@ def save(field: Field, path: PathLike) -> None:
         "far": record.far,
         "background": list(record.background),
         "cameras": cameras,
+        "knowledge": knowledge,
         "group": record.group,
         "scene": record.scene,
         "training": record.training,
@@ -124,6 +137,7 @@ def load(path: PathLike, device: torch.device | str = "cpu") -> Field:
         if tensor.is_floating_point() and not tensor.isfinite().all():
             raise FieldFileError(f"{file}: `{name}` holds NaN or infinity; train the field again")
     cameras = read_cameras(file, header, tensors)
+    knowledge = read_knowledge(header, tensors)
     field = new_field(file, header)
     missing = field.load_state_dict(tensors, strict=False).missing_keys
     assert set(missing) <= {IN_HEADER}, missing
@@ -132,6 +146,7 @@ def load(path: PathLike, device: torch.device | str = "cpu") -> Field:
         far=float(header["far"]),
         background=tuple(header["background"]),
         cameras=cameras,
+        knowledge=None if knowledge is None else knowledge.to(device),
         group=header["group"],
         scene=header["scene"],
         training=header["training"],
@@ -178,8 +193,10 @@ def parse_header(file: Path, text: str | None) -> dict[str, Any]:
         raise FieldFileError(f"{file}: the header is not valid JSON: {error}") from None
     if not isinstance(header, dict):
         raise FieldFileError(f"{file}: the header is not a JSON object")
-    if header.get("format_version") != FORMAT_VERSION:
+    if header.get("format_version") not in READ_VERSIONS:
         refuse("format_version", f"{FORMAT_VERSION} (update memonf to read newer files)")
+    if header["format_version"] == 1:
+        header.setdefault("knowledge", None)
     for key in header:
         if key not in HEADER_KEYS:
             raise FieldFileError(f"{file}: unknown header key `{key}`; {nearest(key, HEADER_KEYS)}")
@@ -216,6 +233,13 @@ def parse_header(file: Path, text: str | None) -> dict[str, Any]:
         and all(isinstance(side, int) and 0 < side <= 1 << 16 for side in cameras.values())
     ):
         refuse("cameras", "null or a width and a height in pixels")
+    knowledge = header["knowledge"]
+    if knowledge is not None and not (
+        isinstance(knowledge, dict)
+        and knowledge.keys() == {"cells", "solid_cells"}
+        and all(isinstance(side, int) and 0 < side <= 256 for side in knowledge.values())
+    ):
+        refuse("knowledge", "null or numbers of cells along a side, at most 256")
     return header
 
 
@@ -246,6 +270,9 @@ def expected_shapes(
     if header["cameras"] is not None:
         views = (shapes.get(POSES) or [0])[0]
         expected |= {POSES: [views, 3, 4], INTRINSICS: [views, 4]}
+    if header["knowledge"] is not None:
+        coarse, fine = header["knowledge"]["cells"], header["knowledge"]["solid_cells"]
+        expected |= {VIEWS: [coarse] * 3, SIDES: [coarse] * 3, SOLID: [math.ceil(fine**3 / 8)]}
     return expected
 
 
@@ -281,3 +308,17 @@ def read_cameras(file: Path, header: dict[str, Any], tensors: dict[str, Tensor])
     except DataError as error:
         raise FieldFileError(f"{file}: camera {error}") from None
     return cameras
+
+
+def read_knowledge(header: dict[str, Any], tensors: dict[str, Tensor]) -> Knowledge | None:
+    """Take what the field saw out of the tensors."""
+    if header["knowledge"] is None:
+        return None
+    fine = header["knowledge"]["solid_cells"]
+    solid = np.unpackbits(tensors.pop(SOLID).to(torch.uint8).numpy(), count=fine**3)
+    return Knowledge(
+        torch.tensor(header["aabb"], dtype=torch.float32),
+        tensors.pop(VIEWS).to(torch.uint8),
+        tensors.pop(SIDES).to(torch.uint8),
+        torch.from_numpy(solid.astype(bool)).view(fine, fine, fine),
+    )

@@ -28,7 +28,7 @@ from .data import Scene, load_scene
 from .errors import FieldFileError, InputError
 from .evaluation import evaluate, spread
 from .export.video import to_bytes
-from .fields import FIELDS, Field, FieldConfig
+from .fields import FIELDS, Field, FieldConfig, known
 from .merging import METHODS, merge
 from .metrics import psnr
 from .rendering import Renderer
@@ -208,6 +208,7 @@ class TrainJob:
             config=self.config, settings=self.train, device=self.settings.device,
         )  # fmt: skip
         if already_trained(self.out, trainer.field):
+            add_knowledge(self.out)
             report(self.title, 1.0, "found")
             return self.out
 
@@ -353,6 +354,14 @@ def already_trained(path: Path, fresh: Field) -> bool:
         and (found.record.group, found.record.scene) == (fresh.record.group, fresh.record.scene)
         and all(known.get(key) == value for key, value in wanted.items())
     )
+
+
+def add_knowledge(path: Path) -> None:
+    """Record what a field saw in a file from before that was recorded."""
+    found = load(path)
+    if found.record.knowledge is None:
+        found.record = replace(found.record, knowledge=known(found))
+        save(found, path)
 
 
 def compare(

@@ -155,15 +155,9 @@ class OccupancyGrid:
         ever_seen = torch.zeros_like(self.density, dtype=torch.bool)
         for view, image in enumerate(opacity):
             points = centres[alive]
-            pose, intrinsics = cameras.camera_to_world[view], cameras.intrinsics[view]
-            local = (points - pose[:, 3]) @ pose[:, :3]
-            depth = -local[:, 2]
-            fx, fy, cx, cy = intrinsics.unbind()
-            columns = (cx + fx * local[:, 0] / depth).floor().long()
-            rows = (cy - fy * local[:, 1] / depth).floor().long()
-            height, width = image.shape
-            seen = (depth > radius) & (columns >= 0) & (columns < width)
-            seen &= (rows >= 0) & (rows < height)
+            rows, columns, depth, seen = cameras.project(points, view)
+            seen &= depth > radius
+            fx = cameras.intrinsics[view, 0]
             reach = (
                 math.ceil(float(fx) * radius / max(float(depth[seen].min()), radius))
                 if (bool(seen.any()))

@@ -29,7 +29,8 @@ from pydantic.dataclasses import dataclass as settings_dataclass
 from .cameras import Rays
 from .data import Scene, Views, composite_on
 from .errors import InputError, TrainingError
-from .fields import Field, FieldConfig, Record, build_field
+from .fields import Field, FieldConfig, Record, build_field, known
+from .knowledge import SOLID_RESOLUTION
 from .rendering import composite
 from .sampling import MarchSettings, OccupancyGrid, RaySamples, march
 from .symmetry import find_symmetry
@@ -416,11 +417,22 @@ def new_trainer(
 
 
 def finished_field(trainer: Trainer) -> Field:
-    """The trained field, in evaluation mode, its record completed."""
-    outcome = {"steps_done": trainer.step_count, "seconds_done": round(trainer.seconds, 3)}
-    record = trainer.field.record
-    trainer.field.record = replace(record, training={**record.training, **outcome})
-    return trainer.field.eval()
+    """The trained field, in evaluation mode, its record completed: outcome and knowledge."""
+    outcome = {
+        "steps_done": trainer.step_count,
+        "seconds_done": round(trainer.seconds, 3),
+        "psnr_done": round(-10 * math.log10(max(trainer.mean_error, 1e-12)), 3),
+    }
+    field = trainer.field.eval()
+    grid = trainer.grid
+    if grid.resolution != SOLID_RESOLUTION:
+        grid = OccupancyGrid(field.aabb, SOLID_RESOLUTION)
+        grid.update(field.density)
+    else:  # outside the visual hull the field was taught to be empty
+        grid.update(field.density, cells=trainer.hull)
+    record = replace(field.record, training={**field.record.training, **outcome})
+    field.record = replace(record, knowledge=known(field, grid))
+    return field
 
 
 def train(

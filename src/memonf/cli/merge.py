@@ -10,11 +10,11 @@ from typing import Annotated
 
 import tyro
 
-from ..checkpoint import load, save
+from ..checkpoint import save
 from ..devices import pick_device
 from ..files import check_writable
 from ..merging import METHODS, merge
-from .options import Common, flag_value, parse, with_settings
+from .options import Common, Switch, flag_value, parse, with_settings
 from .progress import counting_progress
 
 __all__ = ["run"]
@@ -26,6 +26,8 @@ EXAMPLES = """\
   memonf merge front.safetensors rear.safetensors --method weight_matching --out merged.safetensors
   memonf merge a.safetensors b.safetensors c.safetensors --coefficients 0.5 0.3 0.2 \\
                --method activation_matching_repair --out merged.safetensors
+  memonf merge wide.safetensors narrow.safetensors --student tiny_nerf \\
+               --student-config width 96 --budget 20 --out merged.safetensors
 
 Methods (the options below depend on --method):
 """
@@ -40,6 +42,7 @@ class Merge(Common):
         out: Field file to write.
         method: How to merge, see below.
         coefficients: Weight of each parent, sum 1; equal if left out.
+        force: Merge parents that contradict each other all the same.
         seed: Seed of every random choice.
     """
 
@@ -47,6 +50,7 @@ class Merge(Common):
     out: Path
     method: str = DEFAULT
     coefficients: tuple[float, ...] = ()
+    force: Switch = False
     seed: int = 0
 
 
@@ -58,14 +62,14 @@ def run(args: Sequence[str]) -> None:
     method = METHODS[flag_value(args, "--method", DEFAULT)]
     options = parse(with_settings(Merge, settings=method), "merge", args, EXAMPLES + table)
     check_writable(options.out)
-    device = pick_device(options.device)
-    parents = [load(path, device) for path in options.parents]
     with counting_progress(options.method, show=not options.quiet) as on_count:
         result = merge(
-            parents,
+            options.parents,
             options.method,
             coefficients=options.coefficients or None,
             seed=options.seed,
+            force=options.force,
+            device=pick_device(options.device),
             on_progress=lambda share: on_count(round(100 * share), 100),
             **options.settings.settings(),  # type: ignore[attr-defined]
         )

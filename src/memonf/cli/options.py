@@ -95,13 +95,20 @@ def with_settings(options: type[T], **settings: type[Any]) -> type[T]:
     return extended
 
 
+def plain_default(value: Any) -> Any:
+    """A dataclass field with this default; dictionaries are made anew each time."""
+    if isinstance(value, dict):
+        return dataclasses.field(default_factory=lambda: dict(value))
+    return dataclasses.field(default=value)
+
+
 def without_checks(settings: type[Any]) -> type[Any]:
     """A plain dataclass with the same fields: ranges are checked once all is parsed."""
     hints = get_type_hints(settings, include_extras=True)
     plain = dataclasses.make_dataclass(
         settings.__name__,
         [
-            (e.name, hints[e.name], dataclasses.field(default=getattr(settings(), e.name)))
+            (e.name, hints[e.name], plain_default(getattr(settings(), e.name)))
             for e in dataclasses.fields(settings)
         ],
         frozen=True,

@@ -1,6 +1,6 @@
 """Neural fields: a base class and one architecture per file."""
 
-from .base import ACTIVATIONS, FIELDS, Field, FieldConfig, FieldOutput, Record, build_field
+from .base import ACTIVATIONS, FIELDS, Field, FieldConfig, FieldOutput, Record, build_field, known
 
 __all__ = [
     "ACTIVATIONS",
@@ -10,4 +10,5 @@ __all__ = [
     "FieldOutput",
     "Record",
     "build_field",
+    "known",
 ]

@@ -19,7 +19,9 @@ from torch.nn import functional as F
 
 from ..cameras import Cameras
 from ..errors import InputError, nearest
+from ..knowledge import SOLID_RESOLUTION, Knowledge, assumed_cameras, observe
 from ..registry import Registry
+from ..sampling import OccupancyGrid
 from ..typing import Float, Tensor
 
 __all__ = [
@@ -33,6 +35,7 @@ __all__ = [
     "activate_density",
     "build_field",
     "hidden_layers",
+    "known",
     "run_hidden_layers",
 ]
 
@@ -87,13 +90,14 @@ class FieldConfig:
 
 @dataclass(frozen=True)
 class Record:
-    """Where a field comes from and how it is to be rendered; travels with it in its file.
+    """Where a field comes from, what it saw, how it is rendered; travels with it in its file.
 
     Attributes:
         near: Nearest distance from a camera at which anything is rendered, scene units.
         far: Farthest such distance.
         background: Colour behind everything, rgb in [0, 1].
         cameras: Cameras of the training views; None if unknown.
+        knowledge: What these cameras saw; None if it was not recorded, see `known`.
         group: View group the field was trained on (``front``, ``rear``, ``all``, ``sector 2/4``).
         scene: Name of the data set.
         training: Settings and outcome of training (optimiser, seed, steps, seconds, ...).
@@ -105,6 +109,7 @@ class Record:
     far: float = 1e6
     background: tuple[float, float, float] = (1.0, 1.0, 1.0)
     cameras: Cameras | None = None
+    knowledge: Knowledge | None = None
     group: str = "all"
     scene: str = ""
     training: dict[str, Any] = field(default_factory=dict)
@@ -190,6 +195,27 @@ class Field(nn.Module, ABC):
     def parameter_count(self) -> int:
         """Number of trainable numbers."""
         return sum(param.numel() for param in self.parameters())
+
+
+def known(field: Field, grid: OccupancyGrid | None = None) -> Knowledge:
+    """What a field saw: as recorded with it, or found anew from its cameras and its density.
+
+    A field without known cameras counts as seen from all round the outside of its box.
+
+    Args:
+        field: The field.
+        grid: Its density with `SOLID_RESOLUTION`, where a caller has it; nothing recorded is
+            believed then.
+    """
+    if grid is None:
+        if field.record.knowledge is not None:
+            return field.record.knowledge
+        grid = OccupancyGrid(field.aabb, SOLID_RESOLUTION)
+        grid.update(field.density)
+    cameras = field.record.cameras
+    if cameras is None:
+        return observe(grid, assumed_cameras(field.aabb))
+    return observe(grid, cameras, near=field.record.near, far=field.record.far)
 
 
 #: With these a fresh network is nearly transparent (a density of about 0.07 per scene unit), and

@@ -27,7 +27,7 @@ class Moments:
     """First and second moments of two sets of units over the same points, in float64.
 
     Attributes:
-        points: Number of points.
+        points: Number of points, or the sum of their weights.
         mean_a: (units,)
         mean_b: (units,)
         aa: (units,), centred sum of squares.
@@ -35,7 +35,7 @@ class Moments:
         ab: (units, units), centred sum of products.
     """
 
-    points: int
+    points: float
     mean_a: Tensor
     mean_b: Tensor
     aa: Tensor
@@ -43,17 +43,27 @@ class Moments:
     ab: Tensor
 
     @classmethod
-    def of(cls, a: Float[Tensor, "points units"], b: Float[Tensor, "points units"]) -> Moments:
+    def of(
+        cls,
+        a: Float[Tensor, "points units"],
+        b: Float[Tensor, "points units"],
+        weights: Float[Tensor, " points"],
+    ) -> Moments:
         """Moments of one chunk."""
-        a, b = a.double(), b.double()
-        mean_a, mean_b = a.mean(0), b.mean(0)
+        weights, a, b = weights.double(), a.double(), b.double()
+        total = float(weights.sum())
+        shares = weights / max(total, 1e-12)
+        mean_a, mean_b = shares @ a, shares @ b
         a, b = a - mean_a, b - mean_b
-        return cls(len(a), mean_a, mean_b, a.square().sum(0), b.square().sum(0), a.mT @ b)
+        weighted = weights[:, None] * a
+        return cls(
+            total, mean_a, mean_b, (weighted * a).sum(0), weights @ b.square(), weighted.mT @ b
+        )
 
     def joined(self, new: Moments) -> Moments:
         """Moments of both sets of points (Chan et al. 1983, pairwise update)."""
         points = self.points + new.points
-        share = new.points / points
+        share = new.points / max(points, 1e-12)
         shift_a, shift_b = new.mean_a - self.mean_a, new.mean_b - self.mean_b
         scale = self.points * share
         return Moments(
@@ -72,6 +82,7 @@ def match_activations(
     other: nn.Module,
     inputs: Sequence[Tensor | None],
     *,
+    weights: Float[Tensor, " points"] | None = None,
     similarity: Literal["correlation", "inner_product"] = "correlation",
 ) -> Permutations:
     """Permutations of the other parent that best align its units' activations.
@@ -83,6 +94,7 @@ def match_activations(
         reference: Network whose order is kept.
         other: Network to be permuted.
         inputs: Arguments of the traced forward pass, each (points, ...) or None.
+        weights: How much each point counts, >= 0; all alike if left out.
         similarity: ``correlation`` is free of scale, ``inner_product`` minimises the squared
             distance of the activations.
 
@@ -91,7 +103,7 @@ def match_activations(
     """
     return {
         name: best_permutation(similarity_of(moments, similarity))
-        for name, moments in cross_moments(symmetry, reference, other, inputs).items()
+        for name, moments in cross_moments(symmetry, reference, other, inputs, weights).items()
     }
 
 
@@ -101,11 +113,15 @@ def cross_moments(
     reference: nn.Module,
     other: nn.Module,
     inputs: Sequence[Tensor | None],
+    weights: Float[Tensor, " points"] | None = None,
 ) -> dict[str, Moments]:
-    """Moments of each group's activations of two networks over the same points."""
+    """Moments of each group's activations of two networks over the same, weighted points."""
+    if weights is None:
+        weights = torch.ones_like(next(value for value in inputs if value is not None)[..., 0])
     groups = {group.readout: group.name for group in symmetry.groups}
     total: dict[str, Moments] = {}
-    for chunk in chunks(inputs):
+    for *chunk, counted in chunks([*inputs, weights]):
+        assert counted is not None
         values: list[dict[str, Tensor]] = [{}, {}]
         for network, seen in zip((reference, other), values, strict=True):
 
@@ -114,7 +130,7 @@ def cross_moments(
 
             record(symmetry, network, chunk, set(groups), keep)
         for readout, name in groups.items():
-            moments = Moments.of(values[0][readout], values[1][readout])
+            moments = Moments.of(values[0][readout], values[1][readout], counted)
             total[name] = total[name].joined(moments) if name in total else moments
     return total
 
@@ -123,7 +139,7 @@ def similarity_of(moments: Moments, kind: str) -> Float[Tensor, "units units"]:
     """Similarity matrix from moments; a unit that never changes correlates with nothing."""
     if kind == "inner_product":
         product = moments.ab + moments.points * torch.outer(moments.mean_a, moments.mean_b)
-        return product / moments.points
+        return product / max(moments.points, 1e-12)
     scale = torch.outer(moments.aa.sqrt(), moments.bb.sqrt())
     alive = torch.outer(moments.aa > 0, moments.bb > 0)
     return torch.where(alive, moments.ab / scale.clamp_min(torch.finfo(scale.dtype).tiny), 0.0)

@@ -19,4 +19,5 @@ class Average(MergeMethod):
 
     def combine(self, problem: MergeProblem) -> Params:
         """See `MergeMethod.combine`."""
-        return combine_params(problem.params, problem.coefficients)
+        params = (problem.params(number) for number in range(len(problem.parents)))
+        return combine_params(params, problem.coefficients)

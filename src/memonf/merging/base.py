@@ -11,10 +11,11 @@ from __future__ import annotations
 
 import copy
 import dataclasses
+import itertools
 import math
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any, ClassVar
@@ -24,13 +25,14 @@ from pydantic import TypeAdapter, ValidationError
 from pydantic.dataclasses import dataclass as settings_dataclass
 
 from ..cameras import Cameras
-from ..checkpoint import content_hash
 from ..errors import InputError, MergeError, nearest
-from ..fields import Field
+from ..fields import Field, Record, known
+from ..knowledge import Knowledge, disagreement, union
 from ..registry import Registry
-from ..sampling import OccupancyGrid
 from ..symmetry import Params, Symmetry, find_symmetry
-from ..typing import Float, Tensor
+from ..typing import Float, PathLike, Tensor
+from .parents import ParentFacts, Parents, check_alike
+from .positions import Positions, sample_positions, trust_in
 
 __all__ = [
     "METHODS",
@@ -48,6 +50,10 @@ METHODS: Registry[MergeMethod] = Registry("merge method", "memonf.merging")
 #: Rules for the settings of all methods: frozen, no unknown names, checked values.
 SETTINGS: dict[str, Any] = {"frozen": True, "config": {"extra": "forbid"}}
 
+#: Of the solid cells that two parents saw, the share that only one found solid: below 1 % for two
+#: halves of one scene, 60 to 75 % for two scenes (docs/research/knowledge.md).
+MOST_DISAGREEMENT = 0.4
+
 
 @dataclass(frozen=True)
 class MergeResult:
@@ -64,17 +70,17 @@ class MergeResult:
 
 @dataclass(frozen=True)
 class MergeProblem:
-    """Parents that can be merged, and what methods look up about them.
+    """Parents to be merged, and what methods look up about them.
 
     Attributes:
-        parents: Two or more fields of one architecture, never changed.
+        parents: Two or more fields, never changed.
         coefficients: Weight of each parent, sum 1.
         seed: Seed of every random choice.
         report: Methods note their figures here.
         on_progress: Methods that take long call it with the share done, in [0, 1].
     """
 
-    parents: tuple[Field, ...]
+    parents: Parents
     coefficients: tuple[float, ...]
     seed: int
     report: dict[str, Any] = field(default_factory=dict)
@@ -82,50 +88,52 @@ class MergeProblem:
 
     @cached_property
     def symmetry(self) -> Symmetry:
-        """Symmetry of the parents' architecture."""
+        """Symmetry of the first parent's architecture."""
         return find_symmetry(self.parents[0])
 
     @cached_property
-    def params(self) -> tuple[Params, ...]:
-        """State of each parent."""
-        return tuple(dict(parent.state_dict()) for parent in self.parents)
+    def knowledge(self) -> tuple[Knowledge, ...]:
+        """What each parent saw."""
+        return tuple(known(parent) for parent in self.parents)
 
-    @cached_property
-    def content(self) -> tuple[str, ...]:
-        """Content hash of each parent."""
-        return tuple(content_hash(parent) for parent in self.parents)
+    def params(self, parent: int) -> Params:
+        """State of one parent."""
+        return dict(self.parents[parent].state_dict())
 
-    def network_inputs(self, points: int, free_share: float) -> list[Tensor | None]:
-        """Arguments of the networks at points where the parents have density, and in the box.
+    def generator(self, parent: int) -> torch.Generator:
+        """Random numbers that a parent draws alike whatever its place is."""
+        content = int(self.parents.facts[parent].content[:12], 16)
+        return torch.Generator().manual_seed(self.seed ^ content)
 
-        Each parent contributes equally, and draws the same points whatever its place is.
+    def positions(self, points: int, free_share: float, use_knowledge: bool) -> Positions:
+        """Points where the parents have density, and in the box; as many from each parent.
 
         Args:
             points: Number of points.
             free_share: Share of them drawn anywhere in the box, in [0, 1]. What units do in free
                 space decides whether a merge is clear air or fog.
-
-        Returns:
-            Normalised positions (points, 3), and directions (points, 3) or None.
+            use_knowledge: Whether matter is taken where a parent saw it, and trust follows what
+                each parent saw.
         """
         share = math.ceil(points / len(self.parents))
-        positions, directions = [], []
-        for parent, content in zip(self.parents, self.content, strict=True):
-            generator = torch.Generator().manual_seed(self.seed ^ int(content[:12], 16))
-            free = round(free_share * share)
-            placed = torch.cat(
-                [
-                    occupied_positions(parent, share - free, generator),
-                    box_positions(parent, free, generator),
-                ]
+        placed, directions = [], []
+        for number, parent in enumerate(self.parents):
+            knowledge = self.knowledge[number] if use_knowledge else None
+            here, towards = sample_positions(
+                parent, knowledge, share, free_share, self.generator(number)
             )
-            positions.append(parent.normalise(placed))
-            directions.append(viewing_directions(parent.record.cameras, placed, generator))
-        joined = torch.cat(directions) if self.parents[0].view_dependent else None
-        return [torch.cat(positions), joined]
+            placed.append(here)
+            directions.append(towards)
+        joined = torch.cat(placed)
+        trust = torch.ones(len(self.parents), len(joined), device=joined.device)
+        if use_knowledge:
+            trust = torch.stack([trust_in(knowledge, joined) for knowledge in self.knowledge])
+        first = self.parents[0]
+        inputs = [first.normalise(joined), torch.cat(directions) if first.view_dependent else None]
+        return Positions(inputs, trust)
 
     def field_with(self, params: Params) -> Field:
-        """A new field of the parents' architecture with these params."""
+        """A new field of the first parent's architecture with these params."""
         merged = copy.deepcopy(self.parents[0])
         merged.load_state_dict(params)
         return merged.eval()
@@ -143,6 +151,10 @@ class MergeMethod(ABC):
     needs_positions: ClassVar[bool] = False
     #: Does it render at the parents' training cameras?
     needs_cameras: ClassVar[bool] = False
+    #: Does it look at what the parents saw?
+    needs_knowledge: ClassVar[bool] = False
+    #: Does it take parents of different architectures, sizes, boxes and backgrounds?
+    any_architecture: ClassVar[bool] = False
     #: Is merge([a, a]) the same function as a, up to float noise?
     idempotent: ClassVar[bool] = True
     #: Does merge([a, b]) compute the same function as merge([b, a])?
@@ -152,46 +164,61 @@ class MergeMethod(ABC):
     def combine(self, problem: MergeProblem) -> Params:
         """Make the merged params; `problem` is read, its report may be written."""
 
+    def merged(self, problem: MergeProblem) -> Field:
+        """The merged field; methods that may choose another architecture override this."""
+        return problem.field_with(self.combine(problem))
+
     def settings(self) -> dict[str, Any]:
         """The hyperparameters, as plain values."""
         return dataclasses.asdict(self)  # type: ignore[call-overload]
 
 
 def merge(
-    parents: Sequence[Field],
+    parents: Sequence[Field | PathLike],
     method: str = "distill",
     *,
     coefficients: Sequence[float] | None = None,
     seed: int = 0,
+    force: bool = False,
+    device: torch.device | str = "cpu",
     on_progress: Callable[[float], None] = lambda share: None,
     **settings: Any,
 ) -> MergeResult:
-    """Merge fields of one architecture into one field of the same size, without images.
+    """Merge fields of one scene into one field of the size of one, without images.
 
     Args:
-        parents: Two or more fields; the first is the reference whose unit order is kept.
+        parents: Two or more fields or field files; the first is the reference whose unit order
+            weight-space methods keep. Files are read when they are needed, two at most at once.
         method: Registered name, see ``memonf merge --help``. The default is by far the best in
-            quality; the weight-space methods take milliseconds to a second.
+            quality and takes parents of any kind; the weight-space methods take milliseconds to
+            seconds.
         coefficients: Weight of each parent, each in [0, 1], sum 1; None weighs equally. A parent
             with coefficient 1 is given back exactly.
         seed: Seed of every random choice.
+        force: Merge parents that contradict each other all the same.
+        device: Where field files are read to.
         on_progress: Called with the share done as long work goes on.
         settings: The method's own hyperparameters.
 
     Raises:
-        MergeError: Parents that do not fit together.
+        MergeError: Parents that do not fit together, or contradict each other.
         InputError: Unknown method or setting, coefficients out of range.
+        FieldFileError: A field file cannot be read.
     """
     started = time.perf_counter()
     chosen = build_method(method, settings)
-    check_parents(parents)
+    given = Parents(parents, device)
+    if not chosen.any_architecture:
+        check_alike(given.facts)
     shares = check_coefficients(coefficients, len(parents))
-    problem = MergeProblem(tuple(parents), shares, seed, on_progress=on_progress)
+    problem = MergeProblem(given, shares, seed, on_progress=on_progress)
     with torch.no_grad():
         if 1.0 in shares:
-            merged = copy.deepcopy(parents[shares.index(1.0)]).eval()
+            merged = copy.deepcopy(given[shares.index(1.0)]).eval()
         else:
-            merged = problem.field_with(chosen.combine(problem))
+            if not force:
+                check_knowledge(problem, chosen)
+            merged = chosen.merged(problem)
     for name, tensor in merged.state_dict().items():
         if tensor.is_floating_point() and not tensor.isfinite().all():
             raise MergeError(f"`{method}` made `{name}` NaN or infinite; try another method")
@@ -200,11 +227,40 @@ def merge(
         "settings": chosen.settings(),
         "coefficients": list(shares),
         "seed": seed,
-        "parents": list(problem.content),
+        "parents": [facts.content for facts in given.facts],
     }
-    merged.record = merged_record(parents, lineage)
+    merged.record = merged_record(given.facts, lineage, merged.aabb)
     report = {**lineage, **problem.report, "seconds": time.perf_counter() - started}
     return MergeResult(merged, report)
+
+
+def check_knowledge(problem: MergeProblem, method: MergeMethod) -> None:
+    """Refuse parents that know nothing, and those that are not of one scene.
+
+    Two parents are not of one scene if they found quite different matter where both saw.
+
+    Methods that use no knowledge look only at what is recorded; they are to stay fast.
+    """
+    recorded = [facts.record.knowledge for facts in problem.parents.facts]
+    if method.needs_knowledge:
+        recorded = list(problem.knowledge)
+    for number, seen in enumerate(recorded, 1):
+        if seen is not None and not ((seen.views > 0).any() and seen.solid.any()):
+            raise MergeError(
+                f"parent {number} knows nothing: its cameras see no matter in it. Look at it with "
+                "`memonf render`, and leave it out"
+            )
+    for (one, first), (other, second) in itertools.combinations(enumerate(recorded, 1), 2):
+        if first is None or second is None:
+            continue
+        measured = disagreement(first, second)
+        if measured is not None and measured > MOST_DISAGREEMENT:
+            raise MergeError(
+                f"parents {one} and {other} contradict each other: {100 * measured:.0f} % of the "
+                "solid cells that both saw are solid for one of them only (parents of one scene: "
+                "below 10 %). Are they fields of one scene, in one coordinate frame? Force the "
+                "merge if they are (--force, force=True)"
+            )
 
 
 def build_method(name: str, settings: dict[str, Any]) -> MergeMethod:
@@ -239,70 +295,40 @@ def check_coefficients(coefficients: Sequence[float] | None, parents: int) -> tu
     return shares
 
 
-def check_parents(parents: Sequence[Field]) -> None:
-    """Refuse, by name, parents whose params cannot be laid side by side."""
-    if len(parents) < 2:
-        raise MergeError(f"a merge needs two or more parents, received {len(parents)}")
-    first = parents[0]
-    for number, parent in enumerate(parents[1:], 2):
-        where = f"parent {number}"
-        if parent.name != first.name:
-            raise MergeError(
-                f"{where}: architecture `{parent.name}`, parent 1 is `{first.name}`; weight-space "
-                "merging needs one architecture, train both alike"
-            )
-        ours, theirs = first.config.as_dict(), parent.config.as_dict()
-        for key, value in ours.items():
-            if theirs[key] != value:
-                raise MergeError(
-                    f"{where}: `{key}` is {theirs[key]!r}, parent 1 has {value!r}; weight-space "
-                    "merging needs equal configurations, train both alike"
-                )
-        if not torch.allclose(parent.aabb, first.aabb.to(parent.aabb), rtol=0, atol=1e-6):
-            raise MergeError(
-                f"{where}: box {parent.aabb.tolist()}, parent 1 has {first.aabb.tolist()}; the "
-                "encodings differ with the box, train both in one box"
-            )
-        if parent.aabb.device != first.aabb.device:
-            raise MergeError(
-                f"{where}: on {parent.aabb.device}, parent 1 is on {first.aabb.device}; "
-                "move both to one device"
-            )
-        if parent.record.background != first.record.background:
-            raise MergeError(
-                f"{where}: background {parent.record.background}, parent 1 has "
-                f"{first.record.background}; train both on one background"
-            )
-    for number, parent in enumerate(parents, 1):
-        for name, tensor in parent.state_dict().items():
-            if tensor.is_floating_point() and not tensor.isfinite().all():
-                raise MergeError(f"parent {number}: `{name}` holds NaN or infinity; train it again")
+def combine_params(params: Iterable[Params], coefficients: Sequence[float]) -> Params:
+    """Σ c_i params_i, in float64 then rounded once; counters are taken from the first.
 
-
-def combine_params(params: Sequence[Params], coefficients: Sequence[float]) -> Params:
-    """Σ c_i params_i, in float64 then rounded once; counters are taken from the first."""
-    merged: Params = {}
-    for name, first in params[0].items():
-        if not first.is_floating_point():
-            merged[name] = first.clone()
-            continue
-        total = torch.zeros_like(first, dtype=torch.float64)
-        for share, state in zip(coefficients, params, strict=True):
+    The parents' params are taken one after the other: only one needs to be in memory.
+    """
+    first: Params = {}
+    totals: Params = {}
+    for share, state in zip(coefficients, params, strict=True):
+        if not first:
+            first = {name: tensor.clone() for name, tensor in state.items()}
+            totals = {
+                name: torch.zeros_like(tensor, dtype=torch.float64)
+                for name, tensor in state.items()
+                if tensor.is_floating_point()
+            }
+        for name, total in totals.items():
             total += share * state[name].double()
-        merged[name] = total.to(first.dtype)
-    return merged
+    return first | {name: total.to(first[name].dtype) for name, total in totals.items()}
 
 
-def merged_record(parents: Sequence[Field], lineage: dict[str, Any]) -> Any:
-    """Record of a merged field: the cameras of all parents, the widest range."""
+def merged_record(
+    parents: Sequence[ParentFacts], lineage: dict[str, Any], aabb: Float[Tensor, "2 3"]
+) -> Record:
+    """Record of a merged field: cameras and knowledge of all parents, the widest range."""
     records = [parent.record for parent in parents]
     groups = list(dict.fromkeys(record.group for record in records))
     scenes = list(dict.fromkeys(record.scene for record in records if record.scene))
+    recorded = [record.knowledge for record in records if record.knowledge is not None]
     return dataclasses.replace(
         records[0],
         near=min(record.near for record in records),
         far=max(record.far for record in records),
         cameras=joined_cameras([record.cameras for record in records]),
+        knowledge=union(recorded, aabb) if len(recorded) == len(records) else None,
         group=" + ".join(groups),
         scene=" + ".join(scenes),
         training={},
@@ -323,37 +349,3 @@ def joined_cameras(parts: Sequence[Cameras | None]) -> Cameras | None:
         width,
         height,
     )
-
-
-def occupied_positions(
-    parent: Field, count: int, generator: torch.Generator
-) -> Float[Tensor, "points 3"]:
-    """Random positions in the cells where a field has density; anywhere if it has none."""
-    grid = OccupancyGrid(parent.aabb)
-    grid.update(parent.density)
-    cells = grid.occupied.nonzero()[:, 0]
-    if len(cells) == 0:
-        cells = torch.arange(grid.resolution**3, device=parent.aabb.device)
-    picked = cells[torch.randint(len(cells), (count,), generator=generator).to(cells.device)]
-    jitter = torch.rand(count, 3, generator=generator).to(parent.aabb) - 0.5
-    return grid.centres()[picked] + jitter * grid.cell
-
-
-def box_positions(
-    parent: Field, count: int, generator: torch.Generator
-) -> Float[Tensor, "points 3"]:
-    """Random positions anywhere in a field's box."""
-    unit = torch.rand(count, 3, generator=generator).to(parent.aabb)
-    return parent.aabb[0] + unit * (parent.aabb[1] - parent.aabb[0])
-
-
-def viewing_directions(
-    cameras: Cameras | None, positions: Tensor, generator: torch.Generator
-) -> Float[Tensor, "points 3"]:
-    """A direction for each position: from one of the cameras; any direction if none are known."""
-    if cameras is None:
-        random = torch.randn(positions.shape, generator=generator).to(positions)
-        return torch.nn.functional.normalize(random, dim=-1)
-    views = torch.randint(len(cameras), (len(positions),), generator=generator)
-    centres = cameras.positions[views.to(cameras.positions.device)].to(positions)
-    return torch.nn.functional.normalize(positions - centres, dim=-1)

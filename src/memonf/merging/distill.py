@@ -1,139 +1,180 @@
-"""Distillation along the parents' own rays: one field learns what each parent saw, and only that.
+"""Distillation: a field trained on what the parents say where they saw, never on an image.
 
-Each parent renders the views of its own training cameras, which its file carries; a student that
-starts from the best weight-space merge is trained on those pictures. A parent is thereby trusted
-just where it has looked: what it invented behind the object never reaches the student. No image of
-the data set is needed.
+Called by ``memonf merge`` as the default. Parents may be of any architecture, size, box and
+background; they are asked one after the other, so that two of them at most are in memory.
+
+Steps are taken in three parts: the parents' answers along rays of their own cameras are collected
+(`lessons`), the best start is picked by how well it already answers them, and the student learns
+them under the trainer's optimisers, together with the space that was seen empty.
 """
 
 from __future__ import annotations
 
+import math
 import time
+from collections.abc import Sequence
 from typing import Annotated, Literal
 
 import torch
 from pydantic import Field as Limits
 
-from ..cameras import Cameras
-from ..data import Scene, Views
-from ..errors import MergeError
-from ..fields import Field, build_field
-from ..rendering import Renderer
+from ..fields import FIELDS, Field, FieldConfig
 from ..symmetry import Params
-from ..training import Trainer, TrainSettings
+from ..training import TrainSettings, build_optimizers
 from .base import METHODS, SETTINGS, MergeMethod, MergeProblem, settings_dataclass
-from .repair import ActivationMatchingRepair
+from .lessons import Lesson, SharedGrid, join_lessons, point_error, ray_error
+from .parents import union_box
+from .teaching import ask_parents, pick_start
 
-__all__ = ["Distill", "pictures_of_parents"]
+__all__ = ["Distill"]
+
+#: How often the student meets each ray: new rays cost as much as half a step.
+ROUNDS = 2
+#: With a budget in seconds, the share of it in which lessons are collected.
+COLLECTING = 0.25
+#: Points a step in space that was seen empty.
+EMPTY_POINTS = 512
+#: Peak learning rates of Muon and Adam by start: the nearer it is, the less is to be unlearnt.
+RATES = {"parent": (0.01, 8e-3), "merge": (0.02, 8e-3), "scratch": (0.05, 1e-2)}
+WARM_UP = 10
 
 
 @METHODS.register("distill")
 @settings_dataclass(**SETTINGS)
 class Distill(MergeMethod):
-    """Train the merge on pictures that the parents render at their own training cameras.
+    """Teach a field, point by point and along rays, what each parent says where it saw.
 
     Attributes:
-        steps: Training steps of the student.
-        views: Pictures rendered in all, shared among the parents by their coefficients.
-        start: Where the student starts: ``merge`` (activation matching and REPAIR), ``parent`` (the
-            first one) or ``scratch``.
+        steps: Steps of the student.
+        budget: Seconds for the whole merge instead of steps; what comes out then depends on the
+            machine.
+        rays: Rays drawn for each step, shared among the parents by coefficients and cameras.
+        start: Where the student starts: the ``best`` of all parents and their average, ``merge``
+            (activation matching and REPAIR), ``parent`` (the first one) or ``scratch``.
+        student: Architecture of the student; that of the parent with the most params if left out.
+        student_config: Values of its configuration that differ from the default, or from the
+            parent's if it is of the same architecture.
     """
 
-    steps: Annotated[int, Limits(ge=1)] = 400
-    views: Annotated[int, Limits(ge=1)] = 100
-    start: Literal["merge", "parent", "scratch"] = "merge"
+    steps: Annotated[int, Limits(ge=1)] = 600
+    budget: Annotated[float, Limits(gt=0)] | None = None
+    rays: Annotated[int, Limits(ge=1)] = 2048
+    start: Literal["best", "merge", "parent", "scratch"] = "best"
+    student: str = ""
+    student_config: dict[str, str | int | float | bool] = Limits(default_factory=dict)
 
-    summary = "trained on pictures that the parents render at their own cameras"
+    summary = "taught by the parents at points and along rays where each of them saw"
     paper = "Hinton et al. 2015, Distilling the knowledge in a neural network, arXiv 1503.02531"
     needs_positions = True
     needs_cameras = True
+    needs_knowledge = True
+    any_architecture = True
     idempotent = False
+    symmetric = True
 
     def combine(self, problem: MergeProblem) -> Params:
         """See `MergeMethod.combine`."""
-        started = time.perf_counter()
-        pictures = pictures_of_parents(problem, self.views)
-        rendered = time.perf_counter()
-        if not (pictures.images[..., 3] > 0).any():
-            raise MergeError(
-                "the parents render nothing at their training cameras: there is nothing to distil; "
-                "look at them with `memonf render`"
-            )
-        settings = TrainSettings(steps=self.steps, seed=problem.seed)
-        trainer = Trainer(self.student(problem), pictures, scene_of(problem), settings)
-        with torch.enable_grad():
-            while not trainer.done:
-                progress = trainer.step()
-                problem.on_progress(progress.fraction)
+        return dict(self.merged(problem).state_dict())
+
+    def merged(self, problem: MergeProblem) -> Field:
+        """See `MergeMethod.merged`."""
+        clock = Clock(self.steps, self.budget)
+        aabb = union_box(problem.parents.facts)
+        shared = SharedGrid.of(problem.parents, problem.knowledge, aabb)
+        if self.budget is None:
+            lessons = ask_parents(problem, shared, math.ceil(self.steps / ROUNDS) * self.rays)
+        else:
+            lessons = ask_parents(problem, shared, None, COLLECTING * self.budget)
+        parts = max(1, round(sum(lesson.drawn for lesson in lessons) / self.rays))
+        collected = clock.seconds
+        name, config = self.architecture(problem)
+        first = [lesson.part(0, parts) for lesson in lessons]
+        student, start = pick_start(problem, name, config, aabb, first, self.start)
+        steps, psnr = teach(student, RATES[start], problem, shared, lessons, parts, clock)
         problem.report["distill"] = {
-            "pictures": len(pictures),
-            "seconds_rendering": round(rendered - started, 3),
-            "seconds_training": round(trainer.seconds, 3),
-            "psnr_on_parents_pictures": round(progress.psnr, 2),
+            "student": name,
+            "start": start,
+            "steps": steps,
+            "rays": round(sum(lesson.drawn for lesson in lessons)),
+            "seconds_collecting": round(collected, 3),
+            "seconds_learning": round(clock.seconds - collected, 3),
+            "psnr_against_parents": round(psnr, 2),
         }
-        return dict(trainer.field.state_dict())
+        return student
 
-    def student(self, problem: MergeProblem) -> Field:
-        """The field that the training starts from."""
-        if self.start == "merge":
-            return problem.field_with(ActivationMatchingRepair().combine(problem))
-        if self.start == "parent":
-            return problem.field_with(problem.params[0])
-        first = problem.parents[0]
-        fresh = build_field(first.name, first.config, first.aabb, seed=problem.seed)
-        return fresh.to(first.aabb.device)
-
-
-def pictures_of_parents(problem: MergeProblem, count: int) -> Views:
-    """Pictures with alpha that each parent renders at its training cameras.
-
-    Args:
-        problem: Parents whose records hold cameras.
-        count: Pictures in all, shared by the coefficients; a parent gives at most one a camera.
-
-    Raises:
-        MergeError: A parent's cameras are unknown.
-    """
-    poses, intrinsics, images = [], [], []
-    width = height = 0
-    for number, (parent, share) in enumerate(
-        zip(problem.parents, problem.coefficients, strict=True), 1
-    ):
-        cameras = parent.record.cameras
-        if cameras is None:
-            raise MergeError(
-                f"parent {number}: its training cameras are not in its file, and `distill` renders "
-                "at them; try `activation_matching_repair`"
-            )
-        if number == 1:  # all pictures take the size of the first parent's
-            width, height = cameras.width, cameras.height
-        wanted = min(len(cameras), max(1, round(share * count)))
-        picked = torch.linspace(0, len(cameras) - 1, wanted).round().long().tolist()
-        chosen = cameras.resized(width, height)[picked]
-        renderer = Renderer.of(parent)
-        images += [rgba(renderer, chosen, view) for view in range(wanted)]
-        poses.append(chosen.camera_to_world)
-        intrinsics.append(chosen.intrinsics)
-    joined = Cameras(torch.cat(poses), torch.cat(intrinsics), width, height)
-    return Views(joined, torch.stack(images), tuple(map(str, range(len(images)))))
+    def architecture(self, problem: MergeProblem) -> tuple[str, FieldConfig]:
+        """Name and configuration of the student."""
+        largest = max(
+            range(len(problem.parents)),
+            key=lambda number: (
+                problem.parents[number].parameter_count(), problem.parents.facts[number].content
+            ),
+        )  # fmt: skip
+        like = problem.parents.facts[largest]
+        name = self.student or like.name
+        base = like.config.as_dict() if name == like.name else {}
+        config = FIELDS[name].Config.from_dict({**base, **self.student_config}, "student")
+        return name, config
 
 
-def rgba(renderer: Renderer, cameras: Cameras, view: int) -> torch.Tensor:
-    """One view as 8 bit straight RGBA (height, width, 4): the background is taken out again."""
-    seen = renderer.view(cameras, view)
-    opacity = seen.opacity[..., None]
-    own = (seen.rgb - (1 - opacity) * renderer.background) / opacity.clamp_min(1e-3)
-    return (torch.cat([own, opacity], -1).clamp(0, 1) * 255).round().byte().cpu()
+class Clock:
+    """How far a distillation is: by steps, or by seconds where it has a budget."""
+
+    def __init__(self, steps: int, budget: float | None) -> None:
+        self.steps, self.budget = steps, budget
+        self.began = time.perf_counter()
+
+    @property
+    def seconds(self) -> float:
+        """Seconds since the beginning."""
+        return time.perf_counter() - self.began
+
+    def fraction(self, step: int) -> float:
+        """Share done, in [0, 1]."""
+        done = step / self.steps if self.budget is None else self.seconds / self.budget
+        return min(1.0, done)
 
 
-def scene_of(problem: MergeProblem) -> Scene:
-    """What a trainer needs to know of the scene, from the parents' records."""
-    records = [parent.record for parent in problem.parents]
-    return Scene(
-        name="the parents' pictures",
-        loaders={},
-        aabb=problem.parents[0].aabb,
-        near=min(record.near for record in records),
-        far=max(record.far for record in records),
-        background=records[0].background,
-    )
+def teach(
+    student: Field,
+    rates: tuple[float, float],
+    problem: MergeProblem,
+    shared: SharedGrid,
+    lessons: Sequence[Lesson],
+    parts: int,
+    clock: Clock,
+) -> tuple[int, float]:
+    """Train the student in place: (steps taken, PSNR against the parents at the end in dB)."""
+    settings = TrainSettings(muon_rate=rates[0], adam_rate=rates[1], weight_decay=0.0)
+    optimizers = build_optimizers(student, settings)
+    generator = torch.Generator().manual_seed(problem.seed)
+    background = torch.tensor(problem.parents.facts[0].record.background).to(student.aabb)
+    upwards = torch.tensor([0.0, 0.0, 1.0]).to(student.aabb)
+    cell = float(shared.grid.cell.min())
+    student.train()
+    step, mean_error = 0, math.nan
+    while (fraction := clock.fraction(step)) < 1:
+        rate = min(1.0, (step + 1) / WARM_UP) * (0.05 + 0.475 * (1 + math.cos(math.pi * fraction)))
+        for optimizer, peak in zip(optimizers, rates[-len(optimizers) :], strict=True):
+            optimizer.param_groups[0]["lr"] = peak * rate
+        lesson = join_lessons([own.part(step % parts, parts) for own in lessons])
+        empty = shared.empty_points(EMPTY_POINTS, generator)
+        positions = torch.cat([lesson.samples.positions, empty])
+        directions = torch.cat([lesson.directions, upwards.expand_as(empty)])
+        on_rays = len(lesson.samples)
+        with torch.enable_grad():
+            density, rgb = student(positions, directions)
+            along = ray_error(lesson, density[:on_rays], rgb[:on_rays], background)
+            loss = along + point_error(lesson, density[:on_rays], rgb[:on_rays])
+            if len(empty):
+                loss = loss + (1 - (-density[on_rays:] * cell).exp()).mean()
+            loss.backward()
+        for optimizer in optimizers:
+            optimizer.step()
+            optimizer.zero_grad(set_to_none=True)
+        step += 1
+        error = float(along.detach())
+        mean_error = error if math.isnan(mean_error) else 0.95 * mean_error + 0.05 * error
+        problem.on_progress(clock.fraction(step))
+    student.eval()
+    return step, -10 * math.log10(max(mean_error, 1e-12))

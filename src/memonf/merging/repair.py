@@ -4,9 +4,10 @@ Symbols: μ, σ mean and standard deviation of a pre-activation over positions; 
 
 Averaging two aligned but imperfectly correlated units shrinks σ (σ² gains 2 c₀ c₁ ρ σ₀ σ₁ with
 ρ < 1). Without batch norm, each hidden layer is rescaled to μ* = Σ cᵢ μᵢ, σ* = Σ cᵢ σᵢ, measured
-after the layers below it are corrected, and fused: W ← (σ*/σ) W, b ← μ* + (σ*/σ)(b − μ). With batch
-norm the averaged γ and β already hold the targets, so re-estimating the running statistics of the
-merged field, cumulatively, is the same correction.
+after the layers below it are corrected, and fused: W ← (σ*/σ) W, b ← μ* + (σ*/σ)(b − μ). A point
+counts for parent i by its trust tᵢ (what it saw there), for the merge by Σ cᵢ tᵢ. With batch norm
+the averaged γ and β already hold the targets, so re-estimating the running statistics of the merged
+field, cumulatively, is the same correction.
 
 Reference:
     Jordan et al. 2022, REPAIR, arXiv 2211.08403.
@@ -15,8 +16,8 @@ Reference:
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Sequence
-from typing import Annotated
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Annotated, TypeAlias
 
 import torch
 from pydantic import Field as Limits
@@ -28,9 +29,13 @@ from ..symmetry import Params, Symmetry, record
 from ..typing import Float, Tensor
 from .activation_matching import align_by_activations
 from .base import METHODS, SETTINGS, MergeMethod, MergeProblem, combine_params, settings_dataclass
+from .positions import Positions
 from .weight_matching import align_by_weights
 
 __all__ = ["ActivationMatchingRepair", "AverageRepair", "WeightMatchingRepair", "repair"]
+
+#: Traced value -> mean and standard deviation of each unit.
+Statistics: TypeAlias = "dict[str, tuple[Float[Tensor, ' units'], Float[Tensor, ' units']]]"
 
 PAPER = "Jordan et al. 2022, REPAIR, arXiv 2211.08403"
 
@@ -42,22 +47,25 @@ class RepairMethod(MergeMethod):
     Attributes:
         points: Positions at which statistics are measured.
         free_share: Share of them anywhere in the box; the rest where the parents have density.
+        knowledge: Whether points are taken and weighed by what the parents saw.
     """
 
     points: Annotated[int, Limits(ge=2)] = 16384
     free_share: Annotated[float, Limits(ge=0, le=1)] = 0.25
+    knowledge: bool = True
 
     paper = PAPER
     needs_positions = True
+    needs_knowledge = True
 
     @abstractmethod
-    def align(self, problem: MergeProblem, inputs: Sequence[Tensor | None]) -> list[Params]:
-        """Params of all parents in one unit order."""
+    def align(self, problem: MergeProblem, positions: Positions) -> Iterator[Params]:
+        """Params of all parents in one unit order, one after the other."""
 
     def combine(self, problem: MergeProblem) -> Params:
         """See `MergeMethod.combine`."""
-        inputs = problem.network_inputs(self.points, self.free_share)
-        return repair(problem, self.align(problem, inputs), inputs)
+        positions = problem.positions(self.points, self.free_share, self.knowledge)
+        return repair(problem, self.align(problem, positions), positions)
 
 
 @METHODS.register("average_repair")
@@ -68,9 +76,9 @@ class AverageRepair(RepairMethod):
     summary = "params averaged as they stand, statistics repaired"
     symmetric = True
 
-    def align(self, problem: MergeProblem, inputs: Sequence[Tensor | None]) -> list[Params]:
+    def align(self, problem: MergeProblem, positions: Positions) -> Iterator[Params]:
         """See `RepairMethod.align`."""
-        return list(problem.params)
+        return (problem.params(number) for number in range(len(problem.parents)))
 
 
 @METHODS.register("weight_matching_repair")
@@ -80,7 +88,7 @@ class WeightMatchingRepair(RepairMethod):
 
     summary = "weight matching, statistics repaired"
 
-    def align(self, problem: MergeProblem, inputs: Sequence[Tensor | None]) -> list[Params]:
+    def align(self, problem: MergeProblem, positions: Positions) -> Iterator[Params]:
         """See `RepairMethod.align`."""
         return align_by_weights(problem)
 
@@ -92,45 +100,52 @@ class ActivationMatchingRepair(RepairMethod):
 
     summary = "activation matching, statistics repaired"
 
-    def align(self, problem: MergeProblem, inputs: Sequence[Tensor | None]) -> list[Params]:
+    def align(self, problem: MergeProblem, positions: Positions) -> Iterator[Params]:
         """See `RepairMethod.align`."""
-        return align_by_activations(problem, inputs)
+        return align_by_activations(problem, positions)
 
 
-def repair(
-    problem: MergeProblem, aligned: Sequence[Params], inputs: Sequence[Tensor | None]
-) -> Params:
+def repair(problem: MergeProblem, aligned: Iterable[Params], positions: Positions) -> Params:
     """Combine aligned params and correct the statistics; plain and batch-norm fields alike.
 
     Args:
         problem: The parents and coefficients.
         aligned: Params of each parent in one unit order.
-        inputs: Arguments of the networks at the positions where statistics are measured.
+        positions: Where statistics are measured.
     """
-    merged = problem.field_with(combine_params(aligned, problem.coefficients))
+    symmetry = problem.symmetry
+    names = set(symmetry.pre_activations.values())
+    targets: list[Statistics] = []
+
+    def measured() -> Iterator[Params]:
+        for params, trust in zip(aligned, positions.trust, strict=True):
+            network = problem.field_with(params)
+            targets.append(statistics_of(symmetry, network, positions.inputs, names, trust))
+            yield params
+
+    merged = problem.field_with(combine_params(measured(), problem.coefficients))
     if any(isinstance(module, _BatchNorm) for module in merged.modules()):
-        reestimate_running_statistics(problem.symmetry, merged, inputs)
+        reestimate_running_statistics(symmetry, merged, positions.inputs)
     else:
-        parents = [problem.field_with(params) for params in aligned]
-        rescale_layers(problem.symmetry, merged, parents, problem.coefficients, inputs)
+        rescale_layers(symmetry, merged, targets, problem.coefficients, positions)
     return dict(merged.state_dict())
 
 
 def rescale_layers(
     symmetry: Symmetry,
     merged: Field,
-    parents: Sequence[Field],
+    targets: Sequence[Statistics],
     coefficients: Sequence[float],
-    inputs: Sequence[Tensor | None],
+    positions: Positions,
 ) -> None:
     """Correct every hidden layer of `merged` in place, bottom to top."""
-    names = set(symmetry.pre_activations.values())
-    targets = [pre_activation_statistics(symmetry, parent, inputs, names) for parent in parents]
+    shares = positions.trust.new_tensor(coefficients)
+    trust = shares @ positions.trust
     for layer_name, value_name in symmetry.pre_activations.items():
         layer = merged.get_submodule(layer_name)
         assert isinstance(layer, nn.Linear)
         # Measured anew for each layer: the layers below have just been corrected.
-        mean, deviation = pre_activation_statistics(symmetry, merged, inputs, {value_name})[
+        mean, deviation = statistics_of(symmetry, merged, positions.inputs, {value_name}, trust)[
             value_name
         ]
         target_mean = torch.zeros_like(mean)
@@ -146,14 +161,20 @@ def rescale_layers(
         layer.bias.data = bias.to(layer.bias.dtype)
 
 
-def pre_activation_statistics(
-    symmetry: Symmetry, network: Field, inputs: Sequence[Tensor | None], names: set[str]
-) -> dict[str, tuple[Float[Tensor, " units"], Float[Tensor, " units"]]]:
-    """Mean and standard deviation of traced values over the positions, in float64."""
-    statistics: dict[str, tuple[Tensor, Tensor]] = {}
+def statistics_of(
+    symmetry: Symmetry,
+    network: Field,
+    inputs: Sequence[Tensor | None],
+    names: set[str],
+    weights: Float[Tensor, " points"],
+) -> Statistics:
+    """Weighted mean and standard deviation of traced values over the points, in float64."""
+    statistics: Statistics = {}
+    shares = weights.double() / weights.double().sum().clamp_min(1e-12)
 
     def measure(name: str, value: Tensor) -> None:
-        deviation, mean = torch.std_mean(value.double(), dim=0, correction=0)
+        mean = shares @ value.double()
+        deviation = (shares @ (value.double() - mean).square()).sqrt()
         statistics[name] = (mean, deviation)
 
     record(symmetry, network, inputs, names, measure)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 from ..matching import match_params
 from ..symmetry import Params, permute
 from .base import METHODS, SETTINGS, MergeMethod, MergeProblem, combine_params, settings_dataclass
@@ -22,15 +24,15 @@ class WeightMatching(MergeMethod):
         return combine_params(align_by_weights(problem), problem.coefficients)
 
 
-def align_by_weights(problem: MergeProblem) -> list[Params]:
-    """Params of all parents in the unit order of the first."""
-    aligned = [problem.params[0]]
-    objectives = []
-    for params in problem.params[1:]:
-        match = match_params(problem.symmetry, problem.params[0], params, seed=problem.seed)
-        aligned.append(permute(params, problem.symmetry, match.perms))
+def align_by_weights(problem: MergeProblem) -> Iterator[Params]:
+    """Params of all parents in the unit order of the first, one after the other."""
+    reference = problem.params(0)
+    yield reference
+    objectives = problem.report["weight_matching"] = []
+    for number in range(1, len(problem.parents)):
+        params = problem.params(number)
+        match = match_params(problem.symmetry, reference, params, seed=problem.seed)
         objectives.append(
             {"before": match.initial, "after": match.objective, "sweeps": match.sweeps}
         )
-    problem.report["weight_matching"] = objectives
-    return aligned
+        yield permute(params, problem.symmetry, match.perms)

@@ -1,0 +1,268 @@
+"""Closed form: one linear least-squares problem over all params, without a gradient step.
+
+Symbols: θ params, r(θ) residuals against what the parents say where they saw (`lessons`,
+pointwise), J = ∂r/∂θ.
+
+From the parent (or the average) that already answers best, the params move by the δ that solves
+(JᵀJ + λI) δ = −Jᵀr: the point where the network, taken as linear in its params, answers as all
+parents do. The system has as many unknowns as the network has params, so it is solved by conjugate
+gradients, whose products with JᵀJ take one forward and one backward pass. What the linearisation
+misses is caught by trying shorter steps along δ.
+
+Reference:
+    Gauss 1809; Hestenes and Stiefel 1952. Solving for a merge in closed form: Jin et al. 2022,
+    RegMean, arXiv 2212.09849, there layer by layer.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Annotated
+
+import torch
+from pydantic import Field as Limits
+from torch import nn
+from torch.func import functional_call, jvp, vjp
+
+from ..fields import Field
+from ..fields.base import activate_density
+from ..symmetry import Params
+from ..typing import Float, Tensor
+from .base import METHODS, SETTINGS, MergeMethod, MergeProblem, settings_dataclass
+from .lessons import Lesson, SharedGrid, join_lessons
+from .parents import union_box
+from .teaching import ask_parents, pick_start
+
+__all__ = ["GaussNewton", "solve_params"]
+
+#: Points in a piece of the system; its activations then stay in a core's cache.
+CHUNK = 6144
+#: Weight of all points seen empty, relative to all opacities along rays.
+EMPTY_SHARE = 0.02
+#: Shares of δ that are tried.
+LENGTHS = (1.0, 0.5, 0.25)
+
+
+@METHODS.register("gauss_newton")
+@settings_dataclass(**SETTINGS)
+class GaussNewton(MergeMethod):
+    """Solve once for the params that answer as the parents do where they saw.
+
+    Attributes:
+        rays: Rays along which the parents are asked, shared by coefficients and cameras.
+        iterations: Conjugate-gradient iterations.
+        damping: λ relative to the curvature along the gradient.
+    """
+
+    rays: Annotated[int, Limits(ge=1)] = 8192
+    iterations: Annotated[int, Limits(ge=1)] = 8
+    damping: Annotated[float, Limits(gt=0)] = 3e-2
+
+    summary = "all params solved for at once, closed form: what the parents say where they saw"
+    paper = "Jin et al. 2022, RegMean, arXiv 2212.09849"
+    needs_positions = True
+    needs_knowledge = True
+    #: Space that was seen empty is cleared even where the parents are one.
+    idempotent = False
+    symmetric = True
+
+    def combine(self, problem: MergeProblem) -> Params:
+        """See `MergeMethod.combine`."""
+        aabb = union_box(problem.parents.facts)
+        shared = SharedGrid.of(problem.parents, problem.knowledge, aabb)
+        lesson = join_lessons(ask_parents(problem, shared, self.rays))
+        first = problem.parents.facts[0]
+        start, kind = pick_start(problem, first.name, first.config, aabb, [lesson])
+        empty = shared.empty_points(self.rays // 4, torch.Generator().manual_seed(problem.seed))
+        cell = float(shared.grid.cell.min())
+        names = [name for name, _ in start.named_parameters()]
+        solved = solve_params(start, names, lesson, empty, cell, self.iterations, self.damping)
+        problem.report["gauss_newton"] = {"start": kind, "length": solved.length}
+        return solved.params
+
+
+@dataclass(frozen=True)
+class Solved:
+    """Params after one solve.
+
+    Attributes:
+        params: State of the field.
+        length: Share of δ that was taken; 0 if none was better than the start.
+    """
+
+    params: Params
+    length: float
+
+
+def solve_params(
+    start: Field,
+    names: list[str],
+    lesson: Lesson,
+    empty: Float[Tensor, "points 3"],
+    cell: float,
+    iterations: int,
+    damping: float,
+) -> Solved:
+    """Solve the least-squares problem for some of a field's params.
+
+    Args:
+        start: Where the network is linearised.
+        names: Params to solve for.
+        lesson: What the parents say.
+        empty: (points, 3), positions that are to be empty.
+        cell: Stretch over which their opacity is taken, scene units.
+        iterations: Conjugate-gradient iterations.
+        damping: See `GaussNewton`.
+    """
+    state = {name: tensor.clone() for name, tensor in start.state_dict().items()}
+    params = {name: state[name] for name in names}
+    network = Raw(start)
+    alone = EMPTY_SHARE * lesson.alpha_weight.sum() / (3 * lesson.drawn * max(1, len(empty)))
+    targets = Targets(
+        torch.cat([lesson.samples.positions, empty]),
+        torch.cat([lesson.directions, torch.zeros_like(empty)]),
+        torch.cat([lesson.samples.lengths, torch.full_like(empty[:, 0], cell)]),
+        padded(torch.cat([lesson.alpha[:, None], lesson.rgb], 1), len(empty)),
+        padded(
+            torch.cat([lesson.alpha_weight[:, None], lesson.rgb_weight[:, None].expand(-1, 3)], 1)
+            / (3 * lesson.drawn),
+            len(empty),
+        ),
+    )
+    targets.weights[len(lesson.samples) :, 0] = alone
+    # Along a ray neighbours are alike; each piece is to be a sample of the whole.
+    order = torch.randperm(len(targets.lengths), generator=torch.Generator().manual_seed(0))
+    pieces = [
+        Piece.of(network, params, targets.at(part.to(empty.device))) for part in order.split(CHUNK)
+    ]
+    step = conjugate_gradients(pieces, params, iterations, damping)
+
+    def error(length: float) -> float:
+        moved = {name: params[name] + length * step[name] for name in names}
+        return sum(
+            float(piece.targets.residuals(piece.raw(moved)).square().sum()) for piece in pieces
+        )
+
+    best = min((0.0, *LENGTHS), key=error)
+    return Solved(state | {name: params[name] + best * step[name] for name in names}, best)
+
+
+def padded(values: Float[Tensor, "samples 4"], count: int) -> Float[Tensor, "points 4"]:
+    """The values of the samples, and zeros for the points that are to be empty."""
+    return torch.cat([values, values.new_zeros(count, 4)])
+
+
+class Raw(nn.Module):
+    """A field's network as one function: positions, directions -> raw density and colour."""
+
+    def __init__(self, field: Field) -> None:
+        super().__init__()
+        self.field = field
+
+    def forward(self, positions: Tensor, directions: Tensor) -> Tensor:
+        """See `Field.raw`: (points, 4)."""
+        density, rgb = self.field.raw(self.field.normalise(positions), directions)
+        return torch.cat([density[:, None], rgb], 1)
+
+
+@dataclass(frozen=True)
+class Targets:
+    """What raw outputs at some points are to become.
+
+    Attributes:
+        positions: (points, 3), scene units.
+        directions: (points, 3), unit length.
+        lengths: (points,), stretch over which opacity is taken, scene units.
+        values: (points, 4), opacity and colour.
+        weights: (points, 4), of their squared errors.
+    """
+
+    positions: Tensor
+    directions: Tensor
+    lengths: Tensor
+    values: Tensor
+    weights: Tensor
+
+    def at(self, picked: Tensor) -> Targets:
+        """Some of the points."""
+        return Targets(
+            self.positions[picked], self.directions[picked], self.lengths[picked],
+            self.values[picked], self.weights[picked],
+        )  # fmt: skip
+
+    def residuals(self, raw: Float[Tensor, "points 4"]) -> Float[Tensor, "points 4"]:
+        """Weighted errors, each of which depends on its own raw output alone."""
+        alpha = 1 - (-activate_density(raw[:, :1]) * self.lengths[:, None]).exp()
+        return self.weights.sqrt() * (torch.cat([alpha, raw[:, 1:].sigmoid()], 1) - self.values)
+
+
+@dataclass(frozen=True)
+class Piece:
+    """Some points of the linearised system.
+
+    Attributes:
+        targets: Their targets.
+        raw: Params -> raw outputs (points, 4).
+        pull: Gradient of params for a gradient of the raw outputs, at the start.
+        slope: Derivative of each residual by its raw output, at the start.
+        gradient: Jᵀr of these points.
+    """
+
+    targets: Targets
+    raw: Callable[[Params], Tensor]
+    pull: Callable[[Tensor], tuple[Params]]
+    slope: Tensor
+    gradient: Params
+
+    @classmethod
+    def of(cls, network: Raw, params: Params, targets: Targets) -> Piece:
+        """Linearise at `params`."""
+
+        def raw(values: Params) -> Tensor:
+            named = {f"field.{name}": value for name, value in values.items()}
+            return functional_call(network, named, (targets.positions, targets.directions))
+
+        outputs, pull, *_ = vjp(raw, params)
+        residuals, slope, *_ = jvp(targets.residuals, (outputs,), (torch.ones_like(outputs),))
+        return cls(targets, raw, pull, slope, pull(slope * residuals)[0])
+
+    def product(self, params: Params, vector: Params) -> Params:
+        """JᵀJ times a vector."""
+        _, change, *_ = jvp(self.raw, (params,), (vector,))
+        return self.pull(self.slope.square() * change)[0]
+
+
+def conjugate_gradients(
+    pieces: list[Piece], params: Params, iterations: int, damping: float
+) -> Params:
+    """δ of (JᵀJ + λI) δ = −Jᵀr."""
+
+    def total(parts: list[Params]) -> Params:
+        return {name: torch.stack([part[name] for part in parts]).sum(0) for name in params}
+
+    def dot(one: Params, other: Params) -> Tensor:
+        return torch.stack([(one[name] * other[name]).sum() for name in params]).sum()
+
+    def product(vector: Params) -> Params:
+        return total([piece.product(params, vector) for piece in pieces])
+
+    gradient = total([piece.gradient for piece in pieces])
+    rest = {name: -value for name, value in gradient.items()}
+    direction = dict(rest)
+    step = {name: torch.zeros_like(value) for name, value in rest.items()}
+    left = dot(rest, rest)
+    ridge: Tensor | None = None
+    for _ in range(iterations):
+        if left == 0:
+            break
+        curved = product(direction)
+        if ridge is None:
+            ridge = damping * dot(direction, curved) / left
+        curved = {name: curved[name] + ridge * direction[name] for name in params}
+        length = left / dot(direction, curved)
+        step = {name: step[name] + length * direction[name] for name in params}
+        rest = {name: rest[name] - length * curved[name] for name in params}
+        left, before = dot(rest, rest), left
+        direction = {name: rest[name] + left / before * direction[name] for name in params}
+    return step

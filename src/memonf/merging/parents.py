@@ -1,0 +1,134 @@
+"""The parents of a merge: held in memory, or read from their files only while they are needed."""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import overload
+
+import torch
+
+from ..checkpoint import content_hash, load
+from ..errors import MergeError
+from ..fields import Field, FieldConfig, Record
+from ..typing import Float, PathLike, Tensor
+
+__all__ = ["ParentFacts", "Parents", "check_alike", "union_box"]
+
+#: Field files whose networks are in memory at once: the reference and the one at work.
+RESIDENT = 2
+
+
+@dataclass(frozen=True)
+class ParentFacts:
+    """What a merge knows of a parent without its network.
+
+    Attributes:
+        name: Architecture.
+        config: Its configuration.
+        aabb: (2, 3), its box, scene units.
+        record: Its cameras, knowledge, background, …
+        content: Content hash.
+    """
+
+    name: str
+    config: FieldConfig
+    aabb: Float[Tensor, "2 3"]
+    record: Record
+    content: str
+
+
+class Parents(Sequence[Field]):
+    """Two or more finite fields on one device, in the order given.
+
+    Args:
+        sources: Fields, or field files; of the files at most two networks are in memory at once.
+        device: Where files are read to.
+
+    Raises:
+        MergeError: Fewer than two, NaN params, or different devices.
+        FieldFileError: A file cannot be read.
+    """
+
+    def __init__(
+        self, sources: Sequence[Field | PathLike], device: torch.device | str = "cpu"
+    ) -> None:
+        if len(sources) < 2:
+            raise MergeError(f"a merge needs two or more parents, received {len(sources)}")
+        self.sources = tuple(sources)
+        self.device = device
+        self._resident: OrderedDict[int, Field] = OrderedDict()
+        self.facts = tuple(facts_of(parent, number) for number, parent in enumerate(self, 1))
+        for number, facts in enumerate(self.facts[1:], 2):
+            if facts.aabb.device != self.facts[0].aabb.device:
+                raise MergeError(
+                    f"parent {number}: on {facts.aabb.device}, parent 1 is on "
+                    f"{self.facts[0].aabb.device}; move both to one device"
+                )
+
+    def __len__(self) -> int:
+        return len(self.sources)
+
+    @overload
+    def __getitem__(self, index: int) -> Field: ...
+    @overload
+    def __getitem__(self, index: slice) -> list[Field]: ...
+    def __getitem__(self, index: int | slice) -> Field | list[Field]:
+        if isinstance(index, slice):
+            return [self[place] for place in range(*index.indices(len(self)))]
+        source = self.sources[index]
+        if isinstance(source, Field):
+            return source
+        place = range(len(self))[index]
+        if place not in self._resident:
+            while len(self._resident) >= RESIDENT:
+                self._resident.popitem(last=False)
+            self._resident[place] = load(Path(source), self.device)
+        self._resident.move_to_end(place)
+        return self._resident[place]
+
+
+def facts_of(parent: Field, number: int) -> ParentFacts:
+    """Read the facts off a parent; refuse params that are not finite."""
+    for name, tensor in parent.state_dict().items():
+        if tensor.is_floating_point() and not tensor.isfinite().all():
+            raise MergeError(f"parent {number}: `{name}` holds NaN or infinity; train it again")
+    return ParentFacts(parent.name, parent.config, parent.aabb, parent.record, content_hash(parent))
+
+
+def check_alike(parents: Sequence[ParentFacts]) -> None:
+    """Refuse, by name, parents whose params cannot be laid side by side."""
+    first = parents[0]
+    instead = "merge them with `distill`, which takes parents of any kind"
+    for number, parent in enumerate(parents[1:], 2):
+        where = f"parent {number}"
+        if parent.name != first.name:
+            raise MergeError(
+                f"{where}: architecture `{parent.name}`, parent 1 is `{first.name}`; weight-space "
+                f"merging needs one architecture: {instead}"
+            )
+        ours, theirs = first.config.as_dict(), parent.config.as_dict()
+        for key, value in ours.items():
+            if theirs[key] != value:
+                raise MergeError(
+                    f"{where}: `{key}` is {theirs[key]!r}, parent 1 has {value!r}; weight-space "
+                    f"merging needs equal configurations: {instead}"
+                )
+        if not torch.allclose(parent.aabb, first.aabb, rtol=0, atol=1e-6):
+            raise MergeError(
+                f"{where}: box {parent.aabb.tolist()}, parent 1 has {first.aabb.tolist()}; the "
+                f"encodings differ with the box: {instead}"
+            )
+        if parent.record.background != first.record.background:
+            raise MergeError(
+                f"{where}: background {parent.record.background}, parent 1 has "
+                f"{first.record.background}; what the params learnt differs with it: {instead}"
+            )
+
+
+def union_box(parents: Sequence[ParentFacts]) -> Float[Tensor, "2 3"]:
+    """The smallest box that holds the boxes of all parents."""
+    lower = torch.stack([parent.aabb[0] for parent in parents]).amin(0)
+    return torch.stack([lower, torch.stack([parent.aabb[1] for parent in parents]).amax(0)])

@@ -1,0 +1,135 @@
+"""What function-space merges begin with: the parents' answers, and the best field to start from."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Iterator, Sequence
+
+import torch
+
+from ..cameras import Cameras
+from ..errors import InputError, MergeError
+from ..fields import Field, FieldConfig, build_field
+from ..knowledge import assumed_cameras
+from ..symmetry import Params
+from ..typing import Float, Tensor
+from .base import MergeProblem, combine_params
+from .lessons import BLOCK, Lesson, SharedGrid, draw_lesson, join_lessons, ray_error
+from .parents import ParentFacts, check_alike
+from .repair import ActivationMatchingRepair
+
+__all__ = ["ask_parents", "cameras_of", "pick_start"]
+
+
+def ask_parents(
+    problem: MergeProblem, shared: SharedGrid, rays: int | None, seconds: float | None = None
+) -> list[Lesson]:
+    """The answers of all parents along rays of their own cameras, one parent after the other.
+
+    Parents share the rays by coefficients and numbers of cameras. They are asked in the order of
+    their content, so that the order in which they are given does not matter.
+
+    Args:
+        problem: The parents.
+        shared: Where samples are taken.
+        rays: Rays in all; None to ask for `seconds`.
+        seconds: Time for all; what the first parent's share is enough for is what all are asked.
+
+    Returns:
+        One lesson a parent.
+
+    Raises:
+        MergeError: A parent has nothing to teach.
+    """
+    facts = problem.parents.facts
+    cameras = [cameras_of(parent) for parent in facts]
+    weight = [share * len(own) for share, own in zip(problem.coefficients, cameras, strict=True)]
+    order = sorted(range(len(facts)), key=lambda number: (facts[number].content, number))
+    lessons = []
+    for number in order:
+        if weight[number] == 0:
+            continue
+        parent, generator = problem.parents[number], problem.generator(number)
+        own = cameras[number].to(parent.aabb.device)
+        part = weight[number] / sum(weight)
+        timed = rays is None
+        until = time.perf_counter() + part * (seconds or 0.0)
+        blocks = []
+        drawn, wanted = 0, max(1, round((rays or 0) * part))
+        while drawn < wanted or (timed and time.perf_counter() < until):
+            count = BLOCK if timed else min(BLOCK, wanted - drawn)
+            blocks.append(draw_lesson(parent, own, shared, count, generator))
+            drawn += count
+        rays = rays or math.ceil(drawn / part)
+        if not any(len(block.samples) for block in blocks):
+            raise MergeError(
+                f"parent {number + 1} has nothing to teach: no ray of its cameras meets matter; "
+                "look at it with `memonf render`, and leave it out"
+            )
+        lessons.append(join_lessons(blocks))
+    return lessons
+
+
+def cameras_of(facts: ParentFacts) -> Cameras:
+    """The cameras that a parent is asked along; assumed all round where they are unknown."""
+    return facts.record.cameras or assumed_cameras(facts.aabb)
+
+
+def pick_start(
+    problem: MergeProblem,
+    name: str,
+    config: FieldConfig,
+    aabb: Float[Tensor, "2 3"],
+    lessons: Sequence[Lesson],
+    wanted: str = "best",
+) -> tuple[Field, str]:
+    """The field that a merge starts from, and what it is: parent, merge or scratch.
+
+    Args:
+        problem: The parents.
+        name: Architecture of the merged field.
+        config: Its configuration.
+        aabb: (2, 3), its box, scene units.
+        lessons: By which the best start is picked.
+        wanted: See `Distill.start`.
+    """
+    student = build_field(name, config, aabb.cpu(), seed=problem.seed).to(aabb.device).eval()
+    facts = problem.parents.facts
+    alike = [
+        number
+        for number, parent in enumerate(facts)
+        if (parent.name, parent.config) == (name, config) and torch.equal(parent.aabb, aabb)
+    ]
+    if wanted == "merge":
+        check_alike(facts)
+        student.load_state_dict(ActivationMatchingRepair().combine(problem))
+        return student, "merge"
+    if wanted == "parent":
+        if 0 not in alike:
+            raise InputError("start `parent`: the student is not of the first parent's kind")
+        student.load_state_dict(problem.params(0))
+        return student, "parent"
+    if wanted == "scratch" or not alike:
+        return student, "scratch"
+    lesson = join_lessons(lessons)
+    background = torch.tensor(facts[0].record.background).to(aabb)
+    least, chosen = math.inf, ("scratch", dict(student.state_dict()))
+    for kind, state in starts_like(problem, alike):
+        student.load_state_dict(state)
+        density, rgb = student(lesson.samples.positions, lesson.directions)
+        error = float(ray_error(lesson, density, rgb, background))
+        if error < least:
+            least, chosen = error, (kind, {key: tensor.clone() for key, tensor in state.items()})
+    student.load_state_dict(chosen[1])
+    return student, chosen[0]
+
+
+def starts_like(problem: MergeProblem, alike: Sequence[int]) -> Iterator[tuple[str, Params]]:
+    """Each parent of the student's kind, and their average if all of them are."""
+    facts = problem.parents.facts
+    for number in sorted(alike, key=lambda number: facts[number].content):
+        yield "parent", problem.params(number)
+    if len(alike) == len(facts):
+        everyone = (problem.params(number) for number in range(len(facts)))
+        yield "merge", combine_params(everyone, problem.coefficients)
