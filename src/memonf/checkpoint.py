@@ -166,7 +166,9 @@ def refuse_other_kinds(file: Path) -> None:
         ) from None
     except OSError as error:
         raise FieldFileError(f"{file}: cannot be read: {error.strerror or error}") from None
-    if start[:2] == b"\x80\x02" or start[:1] == b"\x80" or start[:4] == b"PK\x03\x04":
+    # A field file starts with eight bytes of length, of any value, and then its JSON header.
+    pickled = start[:1] == b"\x80" and start[8:9] != b"{"
+    if pickled or start[:4] == b"PK\x03\x04":
         raise FieldFileError(
             f"{file}: this is a pickle or a zip archive (a PyTorch checkpoint?), which can hold "
             "code and is never read; expected a field file that `memonf train` or `merge` wrote"

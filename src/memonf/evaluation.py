@@ -11,9 +11,8 @@ import torch
 
 from .data import Scene, Views
 from .errors import InputError
-from .fields import Field
 from .metrics import psnr, ssim
-from .rendering import Renderer
+from .rendering import RadianceField, Renderer
 from .typing import Float, Tensor
 
 __all__ = ["Scores", "ViewScore", "barrier", "evaluate", "spread"]
@@ -58,7 +57,7 @@ class Scores:
 
 
 def evaluate(
-    field: Field,
+    field: RadianceField,
     scene: Scene,
     *,
     split: str = "test",

@@ -13,6 +13,7 @@ from __future__ import annotations
 import os
 import platform
 import time
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from statistics import fmean
@@ -22,11 +23,11 @@ import numpy as np
 import torch
 
 from ._version import __version__
-from .cameras import turntable
 from .checkpoint import load, save
 from .data import Scene, load_scene
 from .errors import FieldFileError, InputError
 from .evaluation import evaluate, spread
+from .export.turntables import field_turntable
 from .export.video import to_bytes
 from .fields import FIELDS, Field, FieldConfig, known
 from .merging import METHODS, merge
@@ -35,6 +36,7 @@ from .rendering import Renderer
 from .resume import train_to_file
 from .training import TrainSettings, new_trainer
 from .workers import Observer, Workers, report
+from .yardsticks import BLENDS, STARTS, Blend
 
 __all__ = [
     "CompareSettings",
@@ -49,7 +51,7 @@ BATCH_NORM = "_batch_norm"
 #: Order of the original experiment's methods in tables and pictures; others follow by name.
 SHOWN_FIRST = (
     "average", "average_repair", "weight_matching", "weight_matching_repair",
-    "activation_matching", "activation_matching_repair", "distill",
+    "activation_matching", "activation_matching_repair", "least_squares", "gauss_newton", "distill",
 )  # fmt: skip
 
 
@@ -66,6 +68,7 @@ class CompareSettings:
         methods: Merge methods; empty for all.
         batch_norm: Whether to train and merge batch-norm parents as well.
         joint: Whether to train the joint field.
+        yardsticks: Whether to score blends, and distillation from other starts.
         front: Horizontal direction (x, y) towards the front cameras; None for the format's own.
         overlap: Degrees of azimuth that front and rear share in training.
         most_views: Score at most this many test views; None for all.
@@ -86,6 +89,7 @@ class CompareSettings:
     methods: tuple[str, ...] = ()
     batch_norm: bool = True
     joint: bool = True
+    yardsticks: bool = True
     front: tuple[float, float] | None = None
     overlap: float = 0.0
     most_views: int | None = None
@@ -120,7 +124,8 @@ class Scored:
         seconds: Time its training or merge took.
         psnr: dB on each group.
         ssim: On each group.
-        path: Its field file.
+        views: Number of test views of each group.
+        path: Its field file; None for yardsticks that have none.
         pictures: Renderings of the chosen test views, uint8 (height, width, 3); first pair only.
         picture_psnr: dB of each of them.
         frames: Turntable, uint8 (height, width, 3) each; first pair only.
@@ -132,7 +137,8 @@ class Scored:
     seconds: float
     psnr: dict[str, float]
     ssim: dict[str, float]
-    path: Path
+    views: dict[str, int]
+    path: Path | None
     pictures: tuple[np.ndarray, ...] = ()
     picture_psnr: tuple[float, ...] = ()
     frames: tuple[np.ndarray, ...] = ()
@@ -237,16 +243,26 @@ class ScoreJob:
     def run(self) -> Scored:
         """Do it."""
         device = self.settings.device
-        if self.parents:
-            method = self.name.removesuffix(BATCH_NORM)
-            result = merge([load(path, device) for path in self.parents], method, seed=self.seed)
+        name = self.name.removesuffix(BATCH_NORM)
+        method = "train"
+        path: Path | None = self.path
+        scored: Field | Blend
+        if name in BLENDS:
+            parents = [load(parent, device) for parent in self.parents]
+            method, scored, seconds = name, Blend(parents, BLENDS[name]), 0.0
+            path = None
+        elif self.parents:
+            method = "distill" if name in STARTS else name
+            result = merge(
+                self.parents, method, seed=self.seed, device=device, **STARTS.get(name, {})
+            )
             scored, seconds = result.field, float(result.report["seconds"])
             save(scored, self.path)
         else:
-            method, scored = "train", load(self.path, device)
+            scored = load(self.path, device)
             seconds = float(scored.record.training["seconds_done"])
         scene = self.settings.scene()
-        score, by_group = group_scores(scored, scene, self.settings.most_views)
+        score, by_group, counts = group_scores(scored, scene, self.settings.most_views)
         views, _ = picture_views(scene)
         pictures: tuple[np.ndarray, ...] = ()
         picture_psnr: tuple[float, ...] = ()
@@ -260,7 +276,7 @@ class ScoreJob:
             frames = turntable_frames(scored, self.settings.frames, self.settings.size)
         report(self.title, 1.0, f"PSNR {score['all']:5.2f} dB")
         return Scored(
-            self.name, method, self.seed, seconds, score, by_group, self.path, pictures,
+            self.name, method, self.seed, seconds, score, by_group, counts, path, pictures,
             picture_psnr, frames,
         )  # fmt: skip
 
@@ -288,17 +304,48 @@ class CurveJob:
 
 
 def group_scores(
-    scored: Field, scene: Scene, most_views: int | None
-) -> tuple[dict[str, float], dict[str, float]]:
-    """Mean PSNR and SSIM on all test views and on each group's, each view rendered once."""
+    scored: Field | Blend, scene: Scene, most_views: int | None
+) -> tuple[dict[str, float], dict[str, float], dict[str, int]]:
+    """Mean PSNR, SSIM and number of all test views and of each group's, each rendered once."""
     scores = evaluate(scored, scene, most_views=most_views)
     of_view = {view.name: view for view in scores.views}
-    psnrs, ssims = {}, {}
+    psnrs, ssims, counts = {}, {}, {"all": len(scores.views)}
     for group in GROUPS:
         names = [name for name in scene.views("test", group).names if name in of_view]
         psnrs[group] = fmean(of_view[name].psnr for name in names)
         ssims[group] = fmean(of_view[name].ssim for name in names)
-    return {**psnrs, "all": scores.psnr}, {**ssims, "all": scores.ssim}
+        counts[group] = len(names)
+    return {**psnrs, "all": scores.psnr}, {**ssims, "all": scores.ssim}, counts
+
+
+def oracle(front: Scored, rear: Scored, groups: Sequence[str]) -> Scored:
+    """Scores of each view's own parent.
+
+    Args:
+        front: Parent of the front views.
+        rear: Parent of the rear views.
+        groups: Group of each chosen picture.
+    """
+    of = {"front": front, "rear": rear}
+
+    def both(values: dict[str, dict[str, float]]) -> dict[str, float]:
+        own = {group: values[group][group] for group in GROUPS}
+        total = sum(own[group] * front.views[group] for group in GROUPS)
+        return {**own, "all": total / front.views["all"]}
+
+    shown = range(len(front.pictures))
+    return Scored(
+        "oracle" + (BATCH_NORM if BATCH_NORM in front.name else ""),
+        "oracle",
+        front.seed,
+        0.0,
+        both({group: parent.psnr for group, parent in of.items()}),
+        both({group: parent.ssim for group, parent in of.items()}),
+        front.views,
+        None,
+        tuple(of[groups[place]].pictures[place] for place in shown),
+        tuple(of[groups[place]].picture_psnr[place] for place in shown),
+    )
 
 
 def picture_views(scene: Scene, each: int = 2) -> tuple[Any, list[str]]:
@@ -317,26 +364,13 @@ def picture_views(scene: Scene, each: int = 2) -> tuple[Any, list[str]]:
     return type(picked[0])(joined, images, names), groups
 
 
-def turntable_frames(scored: Field, frames: int, size: int) -> tuple[np.ndarray, ...]:
+def turntable_frames(scored: Field | Blend, frames: int, size: int) -> tuple[np.ndarray, ...]:
     """One turn around the middle of a field's box, at the distance of its training cameras."""
     if frames == 0:
         return ()
     cameras = field_turntable(scored, frames, size)
     renderer = Renderer.of(scored)
     return tuple(to_bytes(renderer.view(cameras, index).rgb) for index in range(frames))
-
-
-def field_turntable(scored: Field, frames: int, size: int, elevation: float = 25.0) -> Any:
-    """Turntable cameras that suit a field: its cameras' distance and field of view."""
-    centre = scored.aabb.mean(0).cpu()
-    known = scored.record.cameras
-    if known is None:
-        radius, angle = 1.6 * float((scored.aabb[1] - scored.aabb[0]).norm()), 40.0
-    else:
-        radius = float((known.positions.cpu() - centre).norm(dim=1).median())
-        half = known.width / 2 / float(known.intrinsics[0, 0])
-        angle = float(np.degrees(2 * np.arctan(half)))
-    return turntable(frames, size, radius, centre, elevation=elevation, field_of_view=angle)
 
 
 def already_trained(path: Path, fresh: Field) -> bool:
@@ -404,12 +438,14 @@ def compare(
             ]
             training += parents
             paths = tuple(job.out for job in parents)
-            for method in methods:
+            yardsticks = [*BLENDS, *STARTS] if settings.yardsticks and not suffix else []
+            for method in [*methods, *yardsticks]:
                 name = method + suffix
                 path = folder / f"{name}.safetensors"
                 scoring.append(ScoreJob(settings, f"{name} {seed}", name, seed, path, paths))
-                blends = not METHODS[method].needs_cameras  # by the coefficients, continuously
-                if seed == 0 and settings.curve_points and not suffix and blends:
+                # Function-space merges do not follow the coefficients continuously.
+                curved = method in METHODS and not METHODS[method].function_space
+                if seed == 0 and settings.curve_points and not suffix and curved:
                     curves.append(CurveJob(settings, f"curve {method}", method, paths))
         scoring += [
             ScoreJob(settings, f"{job.out.stem} {seed}", job.out.stem, seed, job.out)
@@ -422,7 +458,13 @@ def compare(
         workers.run(training, observe)
         results = workers.run([*scoring, *curves], observe)
     fields = [result for result in results if isinstance(result, Scored)]
-    order = ["front", "rear", "joint", *methods]
+    by_name = {(scored.name, scored.seed): scored for scored in fields}
+    fields += [
+        oracle(by_name[f"front{suffix}", seed], by_name[f"rear{suffix}", seed], groups)
+        for suffix, _ in variants
+        for seed in range(settings.seeds)
+    ]
+    order = ["front", "rear", "oracle", *BLENDS, "joint", *methods, *STARTS]
     fields.sort(
         key=lambda f: (
             BATCH_NORM in f.name, order.index(f.name.removesuffix(BATCH_NORM)), f.seed

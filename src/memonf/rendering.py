@@ -19,7 +19,14 @@ from .cameras import Cameras, Rays
 from .sampling import MarchSettings, OccupancyGrid, RaySamples, march
 from .typing import ColourFunction, Float, Tensor
 
-__all__ = ["Renderer", "Rendering", "composite", "compositing_weights", "render_rays"]
+__all__ = [
+    "RadianceField",
+    "Renderer",
+    "Rendering",
+    "composite",
+    "compositing_weights",
+    "render_rays",
+]
 
 
 #: Pictures are sampled a little more finely than training rays, and less where nothing is seen.

@@ -17,6 +17,8 @@ import memonf
 from memonf.cameras import turntable
 from memonf.checkpoint import content_hash
 from memonf.errors import FieldFileError, OutputError
+from memonf.fields import Field, known
+from memonf.knowledge import RESOLUTION, SOLID_RESOLUTION, Knowledge
 
 
 @pytest.fixture
@@ -137,3 +139,135 @@ def test_a_failed_write_leaves_the_old_file(tmp_path: Path, monkeypatch) -> None
         memonf.save(small_field("tiny_nerf", seed=1), path)
     assert path.read_bytes() == before
     assert [file.name for file in tmp_path.iterdir()] == ["field.safetensors"]
+
+
+def knowing_field(cells: int = RESOLUTION, solid_cells: int = SOLID_RESOLUTION) -> Field:
+    """A field with knowledge of which every value is random."""
+    field = small_field("tiny_nerf")
+    generator = torch.Generator().manual_seed(3)
+    views, sides = torch.randint(256, (2, cells, cells, cells), generator=generator)
+    knowledge = Knowledge(
+        field.aabb.clone(),
+        views.to(torch.uint8),
+        sides.to(torch.uint8),
+        torch.rand((solid_cells,) * 3, generator=generator) < 0.3,
+    )
+    field.record = replace(field.record, knowledge=knowledge)
+    return field
+
+
+@pytest.mark.parametrize("resolutions", [(RESOLUTION, SOLID_RESOLUTION), (3, 5)])
+def test_knowledge_comes_back_bit_by_bit(tmp_path: Path, resolutions: tuple[int, int]) -> None:
+    field = knowing_field(*resolutions)
+    memonf.save(field, tmp_path / "field.safetensors")
+    back = memonf.load(tmp_path / "field.safetensors").record.knowledge
+    assert back is not None
+    for name in ("aabb", "views", "sides", "solid"):
+        ours, theirs = getattr(field.record.knowledge, name), getattr(back, name)
+        assert ours.dtype == theirs.dtype
+        assert torch.equal(ours, theirs), name
+    memonf.save(memonf.load(tmp_path / "field.safetensors"), tmp_path / "again.safetensors")
+    first, again = ((tmp_path / f"{n}.safetensors").read_bytes() for n in ("field", "again"))
+    assert first == again
+
+
+def test_knowledge_is_small_and_no_part_of_the_content(tmp_path: Path) -> None:
+    field = knowing_field()
+    memonf.save(field, tmp_path / "with.safetensors")
+    before = content_hash(field)
+    field.record = replace(field.record, knowledge=None)
+    memonf.save(field, tmp_path / "without.safetensors")
+    sizes = [(tmp_path / f"{name}.safetensors").stat().st_size for name in ("with", "without")]
+    assert 100_000 < sizes[0] - sizes[1] <= 300_000
+    assert content_hash(field) == before
+
+
+def test_a_version_1_file_knows_what_it_always_did(tmp_path: Path) -> None:
+    path = tmp_path / "field.safetensors"
+    field = small_field("nerf")
+    memonf.save(field, path)
+
+    def first_version(content) -> None:
+        content["format_version"] = 1
+        assert content.pop("knowledge") is None
+
+    rewrite(path, header=first_version)
+    back = memonf.load(path)
+    assert back.record.knowledge is None
+    assert content_hash(back) == content_hash(field)
+    found, expected = known(back), known(field)
+    for name in ("views", "sides", "solid"):
+        assert torch.equal(getattr(found, name), getattr(expected, name)), name
+    assert found.seen_share > 0.5
+    memonf.save(replace_knowledge(back, found), path)  # and is written as version 2
+    assert torch.equal(memonf.load(path).record.knowledge.views, found.views)
+    rewrite(path, header=lambda h: h.pop("knowledge"))
+    with pytest.raises(FieldFileError, match="header key `knowledge` is missing"):
+        memonf.load(path)
+
+
+def replace_knowledge(field: Field, knowledge: Knowledge) -> Field:
+    field.record = replace(field.record, knowledge=knowledge)
+    return field
+
+
+@pytest.mark.parametrize(
+    ("knowledge", "message"),
+    [
+        ({"cells": 39, "solid_cells": 80}, r"knowledge.views` is \[40, 40, 40\], the config says"),
+        ({"cells": 40, "solid_cells": 79}, r"knowledge.solid` is \[64000\], the config says"),
+        ({"cells": 257, "solid_cells": 80}, "`knowledge`: expected null or numbers of cells"),
+        ({"cells": 40, "solid_cells": 10**9}, "numbers of cells along a side, at most 256"),
+        ({"cells": 0, "solid_cells": 80}, "`knowledge`: expected null or"),
+        ({"cells": 40, "solid_cells": -80}, "`knowledge`: expected null or"),
+        ({"cells": 40.0, "solid_cells": 80}, "`knowledge`: expected null or"),
+        ({"cells": "40", "solid_cells": 80}, "`knowledge`: expected null or"),
+        ({"cells": 40}, "`knowledge`: expected null or"),
+        ({"cells": 40, "solid_cells": 80, "more": 1}, "`knowledge`: expected null or"),
+        ([40, 80], "`knowledge`: expected null or"),
+        (None, "unknown tensor `knowledge"),
+    ],
+)
+def test_lying_knowledge_headers_are_refused(tmp_path: Path, knowledge, message: str) -> None:
+    path = tmp_path / "field.safetensors"
+    memonf.save(knowing_field(), path)
+    rewrite(path, header=lambda h: h.update(knowledge=knowledge))
+    with pytest.raises(FieldFileError, match=message):
+        memonf.load(path)
+
+
+@pytest.mark.parametrize(
+    ("tensors", "message"),
+    [
+        (lambda t: t.pop("knowledge.views"), r"`knowledge.views` \[40, 40, 40\] is missing"),
+        (lambda t: t.pop("knowledge.sides"), r"`knowledge.sides` \[40, 40, 40\] is missing"),
+        (lambda t: t.pop("knowledge.solid"), r"`knowledge.solid` \[64000\] is missing"),
+        (
+            lambda t: t.update({"knowledge.sides": t["knowledge.sides"][:-1].clone()}),
+            r"`knowledge.sides` is \[39, 40, 40\]",
+        ),
+        (
+            lambda t: t.update({"knowledge.solid": torch.zeros(64001, dtype=torch.uint8)}),
+            r"`knowledge.solid` is \[64001\]",
+        ),
+        (
+            lambda t: t.update({"knowledge.depth": torch.zeros(3)}),
+            "unknown tensor `knowledge.depth`",
+        ),
+    ],
+)
+def test_wrong_knowledge_tensors_are_refused(tmp_path: Path, tensors, message: str) -> None:
+    path = tmp_path / "field.safetensors"
+    memonf.save(knowing_field(), path)
+    rewrite(path, tensors=tensors)
+    with pytest.raises(FieldFileError, match=message):
+        memonf.load(path)
+
+
+def test_knowledge_without_its_header_is_refused(tmp_path: Path) -> None:
+    """A header that promises knowledge, and a file without any."""
+    path = tmp_path / "field.safetensors"
+    memonf.save(small_field("tiny_nerf"), path)
+    rewrite(path, header=lambda h: h.update(knowledge={"cells": 40, "solid_cells": 80}))
+    with pytest.raises(FieldFileError, match=r"tensor `knowledge.views` .* is missing"):
+        memonf.load(path)

@@ -50,6 +50,7 @@ class Compare(Common):
         field: Architecture: tiny_nerf or nerf.
         without_batch_norm: Leave the batch-norm parents out.
         without_joint: Leave the field trained on all images out.
+        without_yardsticks: Leave blends and distillation from other starts out.
         overlap: Degrees of azimuth that front and rear share in training.
         front: Horizontal direction (x y) towards the front cameras; the format's own if left out.
         most_views: Score at most this many test views.
@@ -67,6 +68,7 @@ class Compare(Common):
     field: str = "tiny_nerf"
     without_batch_norm: Switch = False
     without_joint: Switch = False
+    without_yardsticks: Switch = False
     overlap: float = 0.0
     front: tuple[float, float] | None = None
     most_views: int | None = None
@@ -94,6 +96,7 @@ def run(args: Sequence[str]) -> None:
         methods=options.methods,
         batch_norm=not options.without_batch_norm,
         joint=not options.without_joint,
+        yardsticks=not options.without_yardsticks,
         front=options.front,
         overlap=options.overlap,
         most_views=options.most_views,

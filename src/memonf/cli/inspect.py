@@ -11,6 +11,11 @@ from typing import Annotated, Any
 import tyro
 
 from ..checkpoint import content_hash, load
+from ..devices import pick_device
+from ..errors import InputError
+from ..export.knowledge import draw_knowledge, knowledge_summary, summary_in_words
+from ..fields import known
+from ..files import check_writable
 from ..symmetry import find_symmetry
 from .options import Common, parse
 
@@ -18,27 +23,36 @@ __all__ = ["run"]
 
 EXAMPLES = """\
   memonf inspect merged.safetensors
-  memonf inspect merged.safetensors --json\
+  memonf inspect merged.safetensors --json
+  memonf inspect front.safetensors --png front.png\
 """
 
 
 @dataclass(frozen=True, kw_only=True)
 class Inspect(Common):
-    """Print what a field file holds: architecture, training, lineage, symmetry.
+    """Print what a field file holds: architecture, training, knowledge, lineage, symmetry.
 
     Attributes:
         field: Field file.
+        png: Draw what the field knows: what its cameras saw, saw empty and never saw.
         seed: Accepted by every verb; nothing is drawn at random here.
     """
 
     field: Annotated[Path, tyro.conf.Positional]
+    png: Path | None = None
     seed: int = 0
 
 
 def run(args: Sequence[str]) -> None:
     """Run the verb."""
     options = parse(Inspect, "inspect", args, EXAMPLES)
-    field = load(options.field)
+    if options.png is not None:
+        if options.png.suffix.lower() != ".png":
+            raise InputError(f"--png {options.png}: expected a name that ends in .png")
+        check_writable(options.png)
+    field = load(options.field, pick_device(options.device))
+    # Found once, also for the picture.
+    knowledge = known(field)
     record = field.record
     content: dict[str, Any] = {
         "file": str(options.field),
@@ -52,6 +66,7 @@ def run(args: Sequence[str]) -> None:
         "group": record.group,
         "scene": record.scene,
         "cameras": None if record.cameras is None else len(record.cameras),
+        "knowledge": knowledge_summary(record, knowledge),
         "training": record.training,
         "lineage": record.lineage,
         "content": content_hash(field),
@@ -65,6 +80,9 @@ def run(args: Sequence[str]) -> None:
             for group in find_symmetry(field).groups
         ],
     }
+    if options.png is not None:
+        draw_knowledge(field, knowledge, options.png, name=options.field.name)
+        content["png"] = str(options.png)
     if options.json:
         print(json.dumps(content))
         return
@@ -73,5 +91,8 @@ def run(args: Sequence[str]) -> None:
             for row in value:
                 print(f"  {row['group']}: {row['units']} units, also {row['also']}; "
                       f"{', '.join(row['axes'])}")  # fmt: skip
+        elif key == "knowledge":
+            words = [*summary_in_words(value), f"at most {value['most_views']} views of a cell"]
+            print(f"knowledge: {value['source']}; {', '.join(words)}")
         else:
             print(f"{key}: {value}")

@@ -14,8 +14,8 @@ from ..cameras import Cameras
 from ..checkpoint import load
 from ..devices import pick_device
 from ..errors import InputError
-from ..experiment import field_turntable
 from ..export.pictures import write_png
+from ..export.turntables import field_turntable
 from ..export.video import FORMATS, to_bytes, write_frames
 from ..files import check_writable
 from ..rendering import Renderer

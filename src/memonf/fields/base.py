@@ -209,7 +209,7 @@ def known(field: Field, grid: OccupancyGrid | None = None) -> Knowledge:
     """
     if grid is None:
         if field.record.knowledge is not None:
-            return field.record.knowledge
+            return field.record.knowledge.to(field.aabb.device)
         grid = OccupancyGrid(field.aabb, SOLID_RESOLUTION)
         grid.update(field.density)
     cameras = field.record.cameras

@@ -117,10 +117,10 @@ class MergeProblem:
         """
         share = math.ceil(points / len(self.parents))
         placed, directions = [], []
+        known_by = self.knowledge if use_knowledge else (None,) * len(self.parents)
         for number, parent in enumerate(self.parents):
-            knowledge = self.knowledge[number] if use_knowledge else None
             here, towards = sample_positions(
-                parent, knowledge, share, free_share, self.generator(number)
+                parent, known_by[number], share, free_share, self.generator(number)
             )
             placed.append(here)
             directions.append(towards)
@@ -149,12 +149,12 @@ class MergeMethod(ABC):
     paper: ClassVar[str]
     #: Does it look at the parents' activations at sampled positions?
     needs_positions: ClassVar[bool] = False
-    #: Does it render at the parents' training cameras?
-    needs_cameras: ClassVar[bool] = False
     #: Does it look at what the parents saw?
     needs_knowledge: ClassVar[bool] = False
     #: Does it take parents of different architectures, sizes, boxes and backgrounds?
     any_architecture: ClassVar[bool] = False
+    #: Is the merge fitted to what the parents say, rather than combined from their params?
+    function_space: ClassVar[bool] = False
     #: Is merge([a, a]) the same function as a, up to float noise?
     idempotent: ClassVar[bool] = True
     #: Does merge([a, b]) compute the same function as merge([b, a])?

@@ -28,10 +28,11 @@ from .teaching import ask_parents, pick_start
 
 __all__ = ["Distill"]
 
-#: How often the student meets each ray: new rays cost as much as half a step.
-ROUNDS = 2
+#: How often the student meets each ray: a new ray costs as much as half a step, and up to four
+#: rounds teach as well as new rays do.
+ROUNDS = 4
 #: With a budget in seconds, the share of it in which lessons are collected.
-COLLECTING = 0.25
+COLLECTING = 0.15
 #: Points a step in space that was seen empty.
 EMPTY_POINTS = 512
 #: Peak learning rates of Muon and Adam by start: the nearer it is, the less is to be unlearnt.
@@ -56,7 +57,7 @@ class Distill(MergeMethod):
             parent's if it is of the same architecture.
     """
 
-    steps: Annotated[int, Limits(ge=1)] = 600
+    steps: Annotated[int, Limits(ge=1)] = 700
     budget: Annotated[float, Limits(gt=0)] | None = None
     rays: Annotated[int, Limits(ge=1)] = 2048
     start: Literal["best", "merge", "parent", "scratch"] = "best"
@@ -66,8 +67,8 @@ class Distill(MergeMethod):
     summary = "taught by the parents at points and along rays where each of them saw"
     paper = "Hinton et al. 2015, Distilling the knowledge in a neural network, arXiv 1503.02531"
     needs_positions = True
-    needs_cameras = True
     needs_knowledge = True
+    function_space = True
     any_architecture = True
     idempotent = False
     symmetric = True
@@ -153,7 +154,7 @@ def teach(
     cell = float(shared.grid.cell.min())
     student.train()
     step, mean_error = 0, math.nan
-    while (fraction := clock.fraction(step)) < 1:
+    while (fraction := clock.fraction(step)) < 1 or step == 0:
         rate = min(1.0, (step + 1) / WARM_UP) * (0.05 + 0.475 * (1 + math.cos(math.pi * fraction)))
         for optimizer, peak in zip(optimizers, rates[-len(optimizers) :], strict=True):
             optimizer.param_groups[0]["lr"] = peak * rate

@@ -63,6 +63,7 @@ class GaussNewton(MergeMethod):
     paper = "Jin et al. 2022, RegMean, arXiv 2212.09849"
     needs_positions = True
     needs_knowledge = True
+    function_space = True
     #: Space that was seen empty is cleared even where the parents are one.
     idempotent = False
     symmetric = True

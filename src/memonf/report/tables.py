@@ -6,7 +6,7 @@ from statistics import median
 from typing import Any
 
 from ..experiment import Outcome, Scored
-from ..merging import METHODS
+from ..yardsticks import TITLES
 
 __all__ = ["markdown_table", "score_content", "summary_rows"]
 
@@ -43,8 +43,10 @@ def markdown_table(outcome: Outcome) -> str:
     settings = outcome.settings
     train = settings["train"]
     length = f"{settings['steps']} steps" if train["seconds"] is None else f"{train['seconds']} s"
+    most = settings["most_views"]
+    chosen = "the" if most is None else f"{most} evenly spread"
     lines = [
-        f"PSNR in dB on the held-out test views of `{settings['data_name']}`, "
+        f"PSNR in dB on {chosen} held-out test views of `{settings['data_name']}`, "
         f"median of {settings['seeds']} seed pair(s); SSIM on all views.",
         "",
         "| field | front | rear | all | SSIM | seconds |",
@@ -73,5 +75,5 @@ def markdown_table(outcome: Outcome) -> str:
 def described_name(name: str) -> str:
     """A field's name for people: methods in code type, batch norm spelt out."""
     bare = name.removesuffix("_batch_norm")
-    text = f"`{bare}`" if bare in METHODS else f"parent {bare}" if bare != "joint" else bare
+    text = TITLES.get(bare, f"`{bare}`")
     return f"{text}, batch norm" if bare != name else text

@@ -35,10 +35,11 @@ def write_report(outcome: Outcome, out: Path) -> Path:
         draw_curves(outcome, out / "curves.png")
     shown = [scored for scored in outcome.fields if scored.seed == 0]
     write_png(reconstructions(outcome, shown), out / "reconstructions.png")
-    if shown[0].frames:
-        together = captioned([(scored.name, scored.frames) for scored in shown], columns=5)
+    turned = [scored for scored in shown if scored.frames]
+    if turned:
+        together = captioned([(scored.name, scored.frames) for scored in turned], columns=5)
         films: dict[Path, Sequence[np.ndarray]] = {
-            out / "turntables" / scored.name: scored.frames for scored in shown
+            out / "turntables" / scored.name: scored.frames for scored in turned
         }
         films[out / "turntables"] = together
         with ThreadPoolExecutor() as pool:  # encoders work outside Python's lock
