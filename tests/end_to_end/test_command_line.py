@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -12,7 +14,14 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from conftest import ARCHITECTURES, small_field
 from PIL import Image
+
+from memonf.checkpoint import load, save
+from memonf.cli import main
+from memonf.data import load_scene
+from memonf.fields import known
+from memonf.fields.tiny_nerf import TinyNerfConfig
 
 STEPS = ["--steps", "120", "--rays", "1024"]
 SCENE = "embedded:robot"
@@ -89,6 +98,134 @@ def test_coefficients_and_three_parents(parents, tmp_path: Path) -> None:
     said = json.loads(memonf("inspect", str(out), "--json"))
     assert said["lineage"]["coefficients"] == [0.5, 0.25, 0.25]
     assert len(said["lineage"]["parents"]) == 3
+
+
+def called(*args: str | Path, capsys) -> tuple[int, str]:
+    """Run the command in this process, which is quicker: status, and what `memonf` returns."""
+    before = signal.getsignal(signal.SIGTERM)
+    try:
+        status = main([str(arg) for arg in args])
+    finally:
+        signal.signal(signal.SIGTERM, before)
+    said = capsys.readouterr()
+    return status, said.out if status == 0 else said.err
+
+
+@pytest.fixture(scope="module")
+def orphans(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    """Parents whose pictures are gone: a fifth of a scene at half its size, then removed."""
+    folder = tmp_path_factory.mktemp("orphans")
+    views = load_scene(SCENE).split("train")[::5]
+    bottom = np.tile([[[0.0, 0.0, 0.0, 1.0]]], (len(views), 1, 1))
+    data = folder / "scene.npz"
+    np.savez(
+        data,
+        images_train=views.images[:, ::2, ::2].numpy(),
+        poses_train=np.concatenate([views.cameras.camera_to_world.numpy(), bottom], 1),
+        focal=float(views.cameras.intrinsics[0, 0]) / 2,
+        aabb=load_scene(SCENE).aabb.numpy(),
+    )
+    before = signal.getsignal(signal.SIGTERM)
+    paths = {group: folder / f"{group}.safetensors" for group in ("front", "rear")}
+    for group, path in paths.items():
+        args = ["train", "--data", str(data), "--group", group, "--steps", "60", "--rays", "512"]
+        args += ["--width", "24", "--depth", "2", "--out", str(path), "--quiet"]
+        assert main(args) == 0
+    signal.signal(signal.SIGTERM, before)
+    data.unlink()
+    return paths
+
+
+#: Runs the command and says on standard error which files it opened.
+WATCHED = """
+import sys
+sys.addaudithook(lambda event, args: event == "open" and print("OPENED", args[0], file=sys.stderr))
+from memonf.cli import main
+sys.exit(main(sys.argv[1:]))
+"""
+
+
+def test_a_merge_looks_at_no_image(orphans, tmp_path: Path) -> None:
+    out = tmp_path / "merged.safetensors"
+    done = subprocess.run(
+        [
+            sys.executable, "-c", WATCHED, "merge", *map(str, orphans.values()), "--out", str(out),
+            "--steps", "3", "--rays", "128", "--quiet",
+        ],
+        capture_output=True, text=True, env=os.environ | {"OMP_NUM_THREADS": "1"},
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    opened = {line.split()[1] for line in done.stderr.splitlines() if line.startswith("OPENED")}
+    assert {str(path) for path in orphans.values()} <= opened
+    assert not {name for name in opened if Path(name).suffix in (".npz", ".png", ".jpg", ".jpeg")}
+    merged = load(out)
+    assert merged.record.lineage["method"] == "distill"
+    assert merged.record.group == "front + rear"
+    assert len(merged.record.cameras) == 20
+    assert merged.record.knowledge.seen_share > 0.5
+
+
+def test_student_and_budget_can_be_chosen(orphans, tmp_path: Path, capsys) -> None:
+    out = tmp_path / "merged.safetensors"
+    status, said = called(
+        "merge", *orphans.values(), "--out", out, "--budget", "1", "--student", "tiny_nerf",
+        "--student-config", "width", "16", "frequencies", "3", "--json", "--quiet", capsys=capsys,
+    )  # fmt: skip
+    assert status == 0, said
+    report = json.loads(said)
+    assert report["seconds"] < 1 + 5
+    assert report["distill"]["steps"] >= 1
+    config = load(out).config
+    assert (config.width, config.frequencies, config.depth) == (16, 3, 2)
+
+
+def test_contradictory_parents_need_force(tmp_path: Path, capsys) -> None:
+    paths = []
+    for seed in (1, 2):
+        field = small_field("tiny_nerf", seed)
+        field.record = dataclasses.replace(field.record, knowledge=known(field))
+        paths.append(tmp_path / f"{seed}.safetensors")
+        save(field, paths[-1])
+    out = tmp_path / "merged.safetensors"
+    merge = ["merge", *paths, "--out", out, "--steps", "1", "--rays", "64", "--quiet"]
+    status, said = called(*merge, capsys=capsys)
+    assert status == 2
+    assert said.startswith("memonf: error: parents 1 and 2 contradict each other: ")
+    assert "--force" in said
+    assert said.count("\n") == 1
+    assert not out.exists()
+    status, said = called(*merge, "--force", capsys=capsys)
+    assert status == 0, said
+    assert load(out).record.lineage["method"] == "distill"
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["--method", "weight_matching"], "`width` is 16, parent 1 has 24; .* `distill`"),
+        (["--student", "nerv", "--steps", "1", "--rays", "64"], "did you mean `nerf`"),
+        (
+            ["--student-config", "widht", "3", "--steps", "1", "--rays", "64"],
+            "student: unknown config key `widht`; did you mean `width`",
+        ),
+    ],
+)
+def test_merges_that_cannot_be_get_one_line_and_status_2(
+    options, message: str, tmp_path: Path, capsys, monkeypatch
+) -> None:
+    narrow = ("tiny_nerf", TinyNerfConfig(width=16, depth=3, frequencies=4))
+    monkeypatch.setitem(ARCHITECTURES, "narrow", narrow)
+    paths = [tmp_path / "wide.safetensors", tmp_path / "narrow.safetensors"]
+    for kind, path in zip(("tiny_nerf", "narrow"), paths, strict=True):
+        save(small_field(kind), path)
+    out = tmp_path / "merged.safetensors"
+    status, said = called(
+        "merge", *paths, "--out", out, *options, "--force", "--quiet", capsys=capsys
+    )
+    assert status == 2
+    assert re.search(message, said)
+    assert said.count("\n") == 1
+    assert not out.exists()
 
 
 @pytest.mark.parametrize("suffix", ["gif", "webp", "mp4"])

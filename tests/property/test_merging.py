@@ -370,7 +370,8 @@ def test_files_merge_like_fields_and_two_at_most_are_in_memory(
     def counting_load(path, device="cpu") -> Field:
         field = load(path, device)
         loaded.append(weakref.ref(field))
-        gc.collect()
+        if sum(one() is not None for one in loaded) > 2:
+            gc.collect()  # a network in a reference cycle is let go of, but not gone
         alive.append(sum(one() is not None for one in loaded))
         return field
 
@@ -527,7 +528,14 @@ def test_knowledge_places_the_points_and_gives_the_trust() -> None:
     assert 0.2 < float((blind.inputs[0][first, 0] < 0).float().mean()) < 0.8
 
 
-@pytest.mark.parametrize("name", [name for name in METHODS if "knowledge" in dir(METHODS[name])])
+#: Methods that can be told to use no knowledge.
+TELLABLE = [
+    name for name in METHODS
+    if "knowledge" in {entry.name for entry in dataclasses.fields(METHODS[name])}
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("name", TELLABLE)
 def test_methods_listen_to_knowledge_and_can_be_told_not_to(name: str) -> None:
     whole = [knowing(seed=1), knowing(seed=2)]
     halves = [half_known(knowing(seed=seed), side) for side, seed in enumerate((1, 2))]
@@ -552,8 +560,6 @@ def test_least_squares_answers_as_the_parent_that_saw() -> None:
         merge([a, b], "least_squares", knowledge=knowledge, points=4 * POINTS).field
         for knowledge in (True, False)
     )
-    matter = a.record.knowledge.solid_at(2 * torch.rand(4096, 3) - 1)
-    assert matter.any()
     errors = [relative_difference(outputs(a), outputs(merged)) for merged in (told, blind)]
     assert errors[0] < 0.5 * errors[1]
 

@@ -13,7 +13,7 @@ from rich.table import Table
 
 from ..devices import pick_device
 from ..errors import InputError
-from ..experiment import CompareSettings, Outcome, compare
+from ..experiment import DISTILL_STEPS, CompareSettings, Outcome, compare
 from ..fields import FIELDS
 from ..files import check_writable
 from ..report import summary_rows, write_report
@@ -51,6 +51,7 @@ class Compare(Common):
         without_batch_norm: Leave the batch-norm parents out.
         without_joint: Leave the field trained on all images out.
         without_yardsticks: Leave blends and distillation from other starts out.
+        distill_steps: Steps of each distillation.
         overlap: Degrees of azimuth that front and rear share in training.
         front: Horizontal direction (x y) towards the front cameras; the format's own if left out.
         most_views: Score at most this many test views.
@@ -69,6 +70,7 @@ class Compare(Common):
     without_batch_norm: Switch = False
     without_joint: Switch = False
     without_yardsticks: Switch = False
+    distill_steps: int = DISTILL_STEPS
     overlap: float = 0.0
     front: tuple[float, float] | None = None
     most_views: int | None = None
@@ -97,6 +99,7 @@ def run(args: Sequence[str]) -> None:
         batch_norm=not options.without_batch_norm,
         joint=not options.without_joint,
         yardsticks=not options.without_yardsticks,
+        distill_steps=options.distill_steps,
         front=options.front,
         overlap=options.overlap,
         most_views=options.most_views,
@@ -122,6 +125,7 @@ def quickened(settings: CompareSettings) -> CompareSettings:
     return replace(
         settings,
         train=replace(settings.train, steps=QUICK_STEPS, seconds=None),
+        distill_steps=min(settings.distill_steps, QUICK_STEPS // 2),
         most_views=settings.most_views or 8,
         frames=min(settings.frames, 12),
         size=min(settings.size, 96),

@@ -21,6 +21,8 @@ EXAMPLES = """\
 """
 
 STEPS = 400
+#: About an eighth of the time that the joint field takes.
+DISTILL_STEPS = 250
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -47,6 +49,7 @@ def run(args: Sequence[str]) -> None:
     settings = CompareSettings(
         data=f"embedded:{options.scene}",
         train=TrainSettings(steps=options.steps, seed=options.seed),
+        distill_steps=DISTILL_STEPS,
         curve_points=7,
         curve_views=8,
         most_views=26,

@@ -38,6 +38,9 @@ EMPTY_POINTS = 512
 #: Peak learning rates of Muon and Adam by start: the nearer it is, the less is to be unlearnt.
 RATES = {"parent": (0.01, 8e-3), "merge": (0.02, 8e-3), "scratch": (0.05, 1e-2)}
 WARM_UP = 10
+#: Steps over which the lesson in empty space gains its full weight. Matter first: a fresh network
+#: that is taught emptiness at once never finds thin things.
+EMPTY_RAMP = {"parent": 1, "merge": 1, "scratch": 100}
 
 
 @METHODS.register("distill")
@@ -91,7 +94,7 @@ class Distill(MergeMethod):
         name, config = self.architecture(problem)
         first = [lesson.part(0, parts) for lesson in lessons]
         student, start = pick_start(problem, name, config, aabb, first, self.start)
-        steps, psnr = teach(student, RATES[start], problem, shared, lessons, parts, clock)
+        steps, psnr = teach(student, start, problem, shared, lessons, parts, clock)
         problem.report["distill"] = {
             "student": name,
             "start": start,
@@ -138,7 +141,7 @@ class Clock:
 
 def teach(
     student: Field,
-    rates: tuple[float, float],
+    start: str,
     problem: MergeProblem,
     shared: SharedGrid,
     lessons: Sequence[Lesson],
@@ -146,6 +149,7 @@ def teach(
     clock: Clock,
 ) -> tuple[int, float]:
     """Train the student in place: (steps taken, PSNR against the parents at the end in dB)."""
+    rates, ramp = RATES[start], EMPTY_RAMP[start]
     settings = TrainSettings(muon_rate=rates[0], adam_rate=rates[1], weight_decay=0.0)
     optimizers = build_optimizers(student, settings)
     generator = torch.Generator().manual_seed(problem.seed)
@@ -168,7 +172,8 @@ def teach(
             along = ray_error(lesson, density[:on_rays], rgb[:on_rays], background)
             loss = along + point_error(lesson, density[:on_rays], rgb[:on_rays])
             if len(empty):
-                loss = loss + (1 - (-density[on_rays:] * cell).exp()).mean()
+                in_air = (1 - (-density[on_rays:] * cell).exp()).mean()
+                loss = loss + min(1.0, (step + 1) / ramp) * in_air
             loss.backward()
         for optimizer in optimizers:
             optimizer.step()

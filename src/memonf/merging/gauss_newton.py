@@ -56,8 +56,8 @@ class GaussNewton(MergeMethod):
     """
 
     rays: Annotated[int, Limits(ge=1)] = 8192
-    iterations: Annotated[int, Limits(ge=1)] = 8
-    damping: Annotated[float, Limits(gt=0)] = 3e-2
+    iterations: Annotated[int, Limits(ge=1)] = 12
+    damping: Annotated[float, Limits(gt=0)] = 1e-2
 
     summary = "all params solved for at once, closed form: what the parents say where they saw"
     paper = "Jin et al. 2022, RegMean, arXiv 2212.09849"

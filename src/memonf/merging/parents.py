@@ -95,7 +95,10 @@ def facts_of(parent: Field, number: int) -> ParentFacts:
     for name, tensor in parent.state_dict().items():
         if tensor.is_floating_point() and not tensor.isfinite().all():
             raise MergeError(f"parent {number}: `{name}` holds NaN or infinity; train it again")
-    return ParentFacts(parent.name, parent.config, parent.aabb, parent.record, content_hash(parent))
+    record = parent.record
+    if record.knowledge is not None:  # a field that was moved leaves its record where it was
+        record = replace(record, knowledge=record.knowledge.to(parent.aabb.device))
+    return ParentFacts(parent.name, parent.config, parent.aabb, record, content_hash(parent))
 
 
 def check_alike(parents: Sequence[ParentFacts]) -> None:
