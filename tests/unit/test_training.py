@@ -133,7 +133,9 @@ def test_a_group_without_cameras_is_refused(robot) -> None:
 
 def test_knowledge_can_be_found_again_from_the_file_alone(robot, tmp_path: Path) -> None:
     """Nothing that only training knows is in it: not one cell differs."""
-    field = train(robot, group="front", config=SMALL, settings=dataclasses.replace(SHORT, steps=20))
+    field = train(
+        robot, group="sector 1/10", config=SMALL, settings=dataclasses.replace(SHORT, steps=20)
+    )
     recorded = field.record.knowledge
     assert recorded is not None
     memonf.save(field, tmp_path / "field.safetensors")
@@ -148,11 +150,11 @@ def test_knowledge_can_be_found_again_from_the_file_alone(robot, tmp_path: Path)
 def test_with_a_grid_at_hand_knowledge_leaves_out_what_the_hull_says_is_empty(robot) -> None:
     """The grid of the default size knows the visual hull; elsewhere both say the same.
 
-    The longer the training, the less there is outside: after 20 steps half of the box is fog that
-    only the hull denies, after 400 steps 0.7 % of the cells, after 1000 steps 0.1 %.
+    The longer the training, the less there is outside: with the cameras of the front half, 58 % of
+    the cells are fog that only the hull denies after 30 steps, 0.7 % after 400, 0.1 % after 1000.
     """
     settings = dataclasses.replace(SHORT, steps=20, grid=80)
-    trainer = new_trainer(robot, group="front", config=SMALL, settings=settings)
+    trainer = new_trainer(robot, group="sector 1/10", config=SMALL, settings=settings)
     while not trainer.done:
         trainer.step()
     field = finished_field(trainer)
@@ -164,5 +166,5 @@ def test_with_a_grid_at_hand_knowledge_leaves_out_what_the_hull_says_is_empty(ro
     hull[trainer.hull] = True
     assert torch.equal(recorded.solid.flatten(), found.solid.flatten() & hull)
     assert not torch.equal(recorded.solid, found.solid)
-    assert recorded.seen_empty_share > 0.6
+    assert recorded.seen_empty_share > found.seen_empty_share + 0.1
     assert int(recorded.views.max()) == len(field.record.cameras)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections import OrderedDict
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -57,7 +58,13 @@ class Parents(Sequence[Field]):
     ) -> None:
         if len(sources) < 2:
             raise MergeError(f"a merge needs two or more parents, received {len(sources)}")
-        self.sources = tuple(sources)
+        # Batch norm in training mode takes notes of what it is shown; parents stay as they are.
+        self.sources = tuple(
+            copy.deepcopy(source).eval()
+            if isinstance(source, Field) and source.training
+            else source
+            for source in sources
+        )
         self.device = device
         self._resident: OrderedDict[int, Field] = OrderedDict()
         self.facts = tuple(facts_of(parent, number) for number, parent in enumerate(self, 1))
@@ -88,6 +95,13 @@ class Parents(Sequence[Field]):
             self._resident[place] = load(Path(source), self.device)
         self._resident.move_to_end(place)
         return self._resident[place]
+
+
+def untouchable(source: Field | PathLike) -> Field | PathLike:
+    """A parent that evaluating leaves as it is: batch norm in training mode takes notes."""
+    if isinstance(source, Field) and source.training:
+        return copy.deepcopy(source).eval()
+    return source
 
 
 def facts_of(parent: Field, number: int) -> ParentFacts:

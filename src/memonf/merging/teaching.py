@@ -103,6 +103,8 @@ def pick_start(
     ]
     if wanted == "merge":
         check_alike(facts)
+        if len(alike) < len(facts):
+            raise InputError("start `merge`: the student is not of the parents' kind")
         student.load_state_dict(ActivationMatchingRepair().combine(problem))
         return student, "merge"
     if wanted == "parent":
@@ -128,8 +130,10 @@ def pick_start(
 def starts_like(problem: MergeProblem, alike: Sequence[int]) -> Iterator[tuple[str, Params]]:
     """Each parent of the student's kind, and their average if all of them are."""
     facts = problem.parents.facts
-    for number in sorted(alike, key=lambda number: facts[number].content):
+    # In the order of their content: sums of floats depend on the order, merges must not.
+    ordered = sorted(alike, key=lambda number: facts[number].content)
+    for number in ordered:
         yield "parent", problem.params(number)
     if len(alike) == len(facts):
-        everyone = (problem.params(number) for number in range(len(facts)))
-        yield "merge", combine_params(everyone, problem.coefficients)
+        everyone = (problem.params(number) for number in ordered)
+        yield "merge", combine_params(everyone, [problem.coefficients[n] for n in ordered])
