@@ -137,7 +137,7 @@ def load(path: PathLike, device: torch.device | str = "cpu") -> Field:
         if tensor.is_floating_point() and not tensor.isfinite().all():
             raise FieldFileError(f"{file}: `{name}` holds NaN or infinity; train the field again")
     cameras = read_cameras(file, header, tensors)
-    knowledge = read_knowledge(header, tensors)
+    knowledge = read_knowledge(file, header, tensors)
     field = new_field(file, header)
     missing = field.load_state_dict(tensors, strict=False).missing_keys
     assert set(missing) <= {IN_HEADER}, missing
@@ -312,15 +312,20 @@ def read_cameras(file: Path, header: dict[str, Any], tensors: dict[str, Tensor])
     return cameras
 
 
-def read_knowledge(header: dict[str, Any], tensors: dict[str, Tensor]) -> Knowledge | None:
-    """Take what the field saw out of the tensors."""
+def read_knowledge(
+    file: Path, header: dict[str, Any], tensors: dict[str, Tensor]
+) -> Knowledge | None:
+    """Take what the field saw out of the tensors and check it."""
     if header["knowledge"] is None:
         return None
+    for name in (VIEWS, SIDES, SOLID):
+        if tensors[name].dtype != torch.uint8:
+            raise FieldFileError(f"{file}: `{name}` is {tensors[name].dtype}, expected 8 bit")
     fine = header["knowledge"]["solid_cells"]
-    solid = np.unpackbits(tensors.pop(SOLID).to(torch.uint8).numpy(), count=fine**3)
+    solid = np.unpackbits(tensors.pop(SOLID).numpy(), count=fine**3)
     return Knowledge(
         torch.tensor(header["aabb"], dtype=torch.float32),
-        tensors.pop(VIEWS).to(torch.uint8),
-        tensors.pop(SIDES).to(torch.uint8),
+        tensors.pop(VIEWS),
+        tensors.pop(SIDES),
         torch.from_numpy(solid.astype(bool)).view(fine, fine, fine),
     )

@@ -92,8 +92,8 @@ class Knowledge:
     @property
     def seen_empty_share(self) -> float:
         """Share of the box that was seen and found empty, in [0, 1]."""
-        empty = F.max_pool3d(self.solid[None].float(), self.solid.shape[0] // len(self.views))[0]
-        return float(((self.views > 0) & (empty == 0)).float().mean())
+        grid = OccupancyGrid(self.aabb, len(self.solid))
+        return float(((self.views_on(grid) > 0) & ~self.solid_on(grid)).float().mean())
 
 
 def look_up(values: Tensor, aabb: Tensor, positions: Tensor) -> Tensor:

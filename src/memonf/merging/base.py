@@ -77,6 +77,7 @@ class MergeProblem:
         coefficients: Weight of each parent, sum 1.
         seed: Seed of every random choice.
         report: Methods note their figures here.
+        began: When the merge began, on the clock of `time.perf_counter`.
         on_progress: Methods that take long call it with the share done, in [0, 1].
     """
 
@@ -84,6 +85,7 @@ class MergeProblem:
     coefficients: tuple[float, ...]
     seed: int
     report: dict[str, Any] = field(default_factory=dict)
+    began: float = field(default_factory=time.perf_counter)
     on_progress: Callable[[float], None] = lambda share: None
 
     @cached_property
@@ -211,7 +213,7 @@ def merge(
     if not chosen.any_architecture:
         check_alike(given.facts)
     shares = check_coefficients(coefficients, len(parents))
-    problem = MergeProblem(given, shares, seed, on_progress=on_progress)
+    problem = MergeProblem(given, shares, seed, began=started, on_progress=on_progress)
     with torch.no_grad():
         if 1.0 in shares:
             merged = copy.deepcopy(given[shares.index(1.0)]).eval()

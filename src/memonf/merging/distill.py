@@ -82,7 +82,8 @@ class Distill(MergeMethod):
 
     def merged(self, problem: MergeProblem) -> Field:
         """See `MergeMethod.merged`."""
-        clock = Clock(self.steps, self.budget)
+        clock = Clock(self.steps, self.budget, problem.began)
+        name, config = self.architecture(problem)
         aabb = union_box(problem.parents.facts)
         shared = SharedGrid.of(problem.parents, problem.knowledge, aabb)
         if self.budget is None:
@@ -91,7 +92,6 @@ class Distill(MergeMethod):
             lessons = ask_parents(problem, shared, None, COLLECTING * self.budget)
         parts = max(1, round(sum(lesson.drawn for lesson in lessons) / self.rays))
         collected = clock.seconds
-        name, config = self.architecture(problem)
         first = [lesson.part(0, parts) for lesson in lessons]
         student, start = pick_start(problem, name, config, aabb, first, self.start)
         steps, psnr = teach(student, start, problem, shared, lessons, parts, clock)
@@ -124,9 +124,8 @@ class Distill(MergeMethod):
 class Clock:
     """How far a distillation is: by steps, or by seconds where it has a budget."""
 
-    def __init__(self, steps: int, budget: float | None) -> None:
-        self.steps, self.budget = steps, budget
-        self.began = time.perf_counter()
+    def __init__(self, steps: int, budget: float | None, began: float) -> None:
+        self.steps, self.budget, self.began = steps, budget, began
 
     @property
     def seconds(self) -> float:

@@ -69,7 +69,14 @@ class Lesson:
     def part(self, number: int, parts: int) -> Lesson:
         """One of equal parts of the rays."""
         rays = self.samples.rays
-        start, end = rays * number // parts, rays * (number + 1) // parts
+        return self.rays(rays * number // parts, rays * (number + 1) // parts, self.drawn / parts)
+
+    def head(self, share: float) -> Lesson:
+        """The first rays, a share of all of them in [0, 1]."""
+        return self.rays(0, round(share * self.samples.rays), share * self.drawn)
+
+    def rays(self, start: int, end: int, drawn: float) -> Lesson:
+        """Rays start … end; `drawn` is how many had to be drawn to get these."""
         first, last = torch.searchsorted(
             self.samples.ray, torch.tensor([start, end], device=self.samples.ray.device)
         ).tolist()
@@ -82,7 +89,7 @@ class Lesson:
         return Lesson(
             samples, self.directions[here], self.alpha[here], self.rgb[here],
             self.colour[start:end], self.opacity[start:end], self.rgb_weight[here],
-            self.alpha_weight[here], self.drawn / parts,
+            self.alpha_weight[here], drawn,
         )  # fmt: skip
 
 

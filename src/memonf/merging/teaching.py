@@ -34,7 +34,8 @@ def ask_parents(
         problem: The parents.
         shared: Where samples are taken.
         rays: Rays in all; None to ask for `seconds`.
-        seconds: Time for all; what the first parent's share is enough for is what all are asked.
+        seconds: Time for all; each parent gets its part of it, and what the slowest answers in its
+            part, in proportion, is what counts of all.
 
     Returns:
         One lesson a parent.
@@ -46,29 +47,34 @@ def ask_parents(
     cameras = [cameras_of(parent) for parent in facts]
     weight = [share * len(own) for share, own in zip(problem.coefficients, cameras, strict=True)]
     order = sorted(range(len(facts)), key=lambda number: (facts[number].content, number))
-    lessons = []
+    lessons, parts = [], []
     for number in order:
         if weight[number] == 0:
             continue
         parent, generator = problem.parents[number], problem.generator(number)
         own = cameras[number].to(parent.aabb.device)
         part = weight[number] / sum(weight)
-        timed = rays is None
         until = time.perf_counter() + part * (seconds or 0.0)
         blocks = []
-        drawn, wanted = 0, max(1, round((rays or 0) * part))
-        while drawn < wanted or (timed and time.perf_counter() < until):
-            count = BLOCK if timed else min(BLOCK, wanted - drawn)
+        drawn, wanted = 0, None if rays is None else max(1, round(rays * part))
+        while drawn < wanted if wanted else not drawn or time.perf_counter() < until:
+            count = min(BLOCK, wanted - drawn) if wanted else BLOCK
             blocks.append(draw_lesson(parent, own, shared, count, generator))
             drawn += count
-        rays = rays or math.ceil(drawn / part)
         if not any(len(block.samples) for block in blocks):
             raise MergeError(
                 f"parent {number + 1} has nothing to teach: no ray of its cameras meets matter; "
                 "look at it with `memonf render`, and leave it out"
             )
         lessons.append(join_lessons(blocks))
-    return lessons
+        parts.append(part)
+    if rays is not None:
+        return lessons
+    least = min(lesson.drawn / part for lesson, part in zip(lessons, parts, strict=True))
+    return [
+        lesson.head(least * part / lesson.drawn)
+        for lesson, part in zip(lessons, parts, strict=True)
+    ]
 
 
 def cameras_of(facts: ParentFacts) -> Cameras:
