@@ -11,6 +11,7 @@ from __future__ import annotations
 import argparse
 import json
 from pathlib import Path
+from statistics import fmean
 
 import torch
 
@@ -57,11 +58,12 @@ def main() -> None:
     for seconds in options.joint:
         field = train(scene, settings=TrainSettings(seconds=seconds))
         note("joint, images", seconds, evaluate(field, scene, most_views=options.most_views).psnr)
-    own = [
-        evaluate(parent, scene, group=group, most_views=options.most_views // 2).psnr
-        for parent, group in zip(parents, ("front", "rear"), strict=True)
-    ]
-    oracle = sum(own) / 2
+    own = []
+    for parent, group in zip(parents, ("front", "rear"), strict=True):
+        names = set(scene.views("test", group).names)
+        views = evaluate(parent, scene, most_views=options.most_views).views
+        own += [view.psnr for view in views if view.name in names]
+    oracle = fmean(own)
     print(f"| oracle | | {oracle:.2f} |")
     if options.picture:
         draw(curves, oracle, options.picture)

@@ -50,12 +50,12 @@ def merged(out: Path, parents: list[Path]) -> tuple[Field, float, float]:
 
 
 def oracle(scene: Scene, groups: list[str], parents: list[Path], most: int) -> float:
-    """Mean PSNR of the test views, each by the parent of its group."""
-    scores = [
-        view.psnr
-        for group, path in zip(groups, parents, strict=True)
-        for view in evaluate(load(path), scene, group=group, most_views=most).views
-    ]
+    """Mean PSNR of the scored test views, each by the parent of its group."""
+    scores = []
+    for group, path in zip(groups, parents, strict=True):
+        own = set(scene.views("test", group).names)
+        views = evaluate(load(path), scene, most_views=most).views
+        scores += [view.psnr for view in views if view.name in own]
     return fmean(scores)
 
 
@@ -89,7 +89,7 @@ def main() -> None:
         field, seconds, peak = merged(options.out / f"merged{count}.safetensors", parents)
         turned, *_ = merged(options.out / "turned.safetensors", parents[::-1])
         same = content_hash(turned) == content_hash(field)
-        best = oracle(scene, groups, parents, -(-options.most_views // count))
+        best = oracle(scene, groups, parents, options.most_views)
         other = "the same bytes" if same else f"{score(turned):.2f}"
         print(
             f"| {count} sectors | 0° | {best:.2f} | {score(field):.2f} | {other} | "
@@ -111,7 +111,7 @@ def main() -> None:
             for seed, group in enumerate(("front", "rear"))
         ]
         field, seconds, peak = merged(options.out / f"overlap{overlap:g}.safetensors", parents)
-        best = oracle(scene, ["front", "rear"], parents, options.most_views // 2)
+        best = oracle(scene, ["front", "rear"], parents, options.most_views)
         print(
             f"| front and rear | {overlap:g}° | {best:.2f} | {score(field):.2f} | | "
             f"{seconds:.1f} | {peak:.0f} |",

@@ -22,7 +22,7 @@ import torch
 from .fields import Field, known
 from .knowledge import SOLID_RESOLUTION, Knowledge, assumed_cameras, disagreement, observe, union
 from .rendering import PICTURES, Renderer, render_rays
-from .sampling import OccupancyGrid
+from .sampling import CHUNK, OccupancyGrid
 from .typing import Float, Tensor
 
 __all__ = ["Evidence", "ParentEvidence", "assess", "predict"]
@@ -205,8 +205,10 @@ class Matter:
         length = float(grid.cell.mean())
 
         def look(field: Field) -> tuple[Tensor, Tensor]:
-            density, rgb = field(points, upwards)
-            return 1 - (-density * length).exp(), rgb
+            parts = zip(points.split(CHUNK), upwards.split(CHUNK), strict=True)
+            answers = [field(where, towards) for where, towards in parts]
+            density = torch.cat([answer.density for answer in answers])
+            return 1 - (-density * length).exp(), torch.cat([answer.rgb for answer in answers])
 
         answers = [look(parent) for parent in parents]
         merged_alpha, merged_rgb = look(merged)

@@ -55,10 +55,6 @@ class Knowledge:
         """Number of cameras that saw the cell of each position; 0 outside the box."""
         return look_up(self.views, self.aabb, positions).float()
 
-    def sides_at(self, positions: Float[Tensor, "points 3"]) -> UInt8[Tensor, " points"]:
-        """Octants from which the cell of each position was seen; 0 outside the box."""
-        return look_up(self.sides, self.aabb, positions)
-
     def solid_at(
         self, positions: Float[Tensor, "points 3"], margin: int = 0
     ) -> Bool[Tensor, " points"]:
@@ -70,7 +66,7 @@ class Knowledge:
         return on_grid(self.views, self.aabb, grid).float()
 
     def sides_on(self, grid: OccupancyGrid) -> UInt8[Tensor, " cells"]:
-        """`sides_at` the centres of a grid's cells."""
+        """Octants from which the cell at each centre of a grid was seen; 0 outside the box."""
         return on_grid(self.sides, self.aabb, grid)
 
     def solid_on(self, grid: OccupancyGrid, margin: int = 0) -> Bool[Tensor, " cells"]:

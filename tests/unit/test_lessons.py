@@ -63,6 +63,9 @@ class WithJunk(Ball):
         return torch.maximum(density, 120 * (self.junk - (positions - behind).norm(dim=-1))), rgb
 
 
+WHITE = torch.ones(3)
+
+
 def generator(seed: int = 0) -> torch.Generator:
     return torch.Generator().manual_seed(seed)
 
@@ -180,7 +183,7 @@ def test_thinning_keeps_the_expected_optical_depth() -> None:
     density, rgb = 2 * optical_depth.flatten(), torch.rand(rays * most, 3)
     found = torch.zeros(seeds, most)
     for seed in range(seeds):
-        lesson = lesson_of(samples, rgb, density, rgb, rays, generator(seed))
+        lesson = lesson_of(samples, rgb, density, rgb, WHITE, rays, generator(seed))
         rank = lesson.samples.distances.long()
         found[seed].index_add_(0, rank, -(1 - lesson.alpha.double()).log().float())
         assert len(lesson.samples) < 0.8 * len(samples)
@@ -198,7 +201,7 @@ def test_samples_that_count_stay_as_they_are(ball) -> None:
     samples, directions, density, rgb = marched(ball)
     weights = compositing_weights(samples.padded(density), samples.padded(samples.lengths))
     weight = weights[samples.ray, samples.rank]
-    thinned = lesson_of(samples, directions, density, rgb, 40, generator()).samples
+    thinned = lesson_of(samples, directions, density, rgb, WHITE, 40, generator()).samples
     rows = {tuple(row): place for place, row in enumerate(samples.positions.tolist())}
     origin = torch.tensor([rows[tuple(row)] for row in thinned.positions.tolist()])
     assert torch.equal(origin, origin.sort().values)  # in order, none twice
@@ -308,3 +311,21 @@ def test_parents_share_the_rays_by_coefficients_and_cameras(ball) -> None:
         drawn = sorted(one.drawn for one in lessons)
         weights = (coefficients[0], 3 * coefficients[1])
         assert drawn == sorted(800 * weight / sum(weights) for weight in weights)
+
+
+def test_what_lies_behind_is_the_parents_own_background() -> None:
+    """White matter matters on black, and hardly on white; black matter the other way round."""
+    samples = RaySamples(
+        torch.zeros(2, 3), torch.ones(2), torch.ones(2), torch.tensor([0, 1]),
+        torch.zeros(2, dtype=torch.long), 2,
+    )  # fmt: skip
+    rgb = torch.tensor([[1.0, 1.0, 1.0], [0.0, 0.0, 0.0]])  # one ray of each
+    weights = [
+        lesson_of(
+            samples, torch.zeros(2, 3), torch.full((2,), 5.0), rgb, torch.full((3,), shade), 2,
+            torch.Generator(),
+        ).alpha_weight
+        for shade in (0.0, 1.0)
+    ]  # fmt: skip
+    assert weights[0][0] > 100 * weights[0][1]
+    assert weights[1][1] > 100 * weights[1][0]

@@ -88,6 +88,8 @@ def run(args: Sequence[str]) -> None:
     )
     if options.seeds < 1:
         raise InputError(f"--seeds: expected at least 1, received {options.seeds}")
+    if options.distill_steps < 1:
+        raise InputError(f"--distill-steps: expected at least 1, received {options.distill_steps}")
     device = str(pick_device(options.device))
     settings = CompareSettings(
         data=options.data,

@@ -21,7 +21,7 @@ EXAMPLES = """\
 """
 
 STEPS = 400
-#: About an eighth of the time that the joint field takes.
+#: About a seventh of the time that the joint field takes.
 DISTILL_STEPS = 250
 
 

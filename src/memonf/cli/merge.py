@@ -12,6 +12,7 @@ import tyro
 
 from ..checkpoint import save
 from ..devices import pick_device
+from ..errors import InputError
 from ..evidence import Evidence, assess
 from ..files import check_writable
 from ..merging import METHODS, merge
@@ -43,7 +44,7 @@ Methods (the options below depend on --method):
 
 @dataclass(frozen=True, kw_only=True)
 class Merge(Common):
-    """Merge fields of one scene into one field of the same size, without images.
+    """Merge fields of one scene into one field of the size of one, without images.
 
     Attributes:
         parents: Field files; the first is the reference whose unit order is kept.
@@ -51,7 +52,7 @@ class Merge(Common):
         method: How to merge, see below.
         coefficients: Weight of each parent, sum 1; equal if left out.
         without_evidence: Do not judge the merge by its parents afterwards, which takes seconds.
-        force: Merge parents that contradict each other all the same.
+        force: Merge parents that contradict each other, or know nothing, all the same.
         seed: Seed of every random choice.
     """
 
@@ -72,6 +73,8 @@ def run(args: Sequence[str]) -> None:
     method = METHODS[flag_value(args, "--method", DEFAULT)]
     options = parse(with_settings(Merge, settings=method), "merge", args, EXAMPLES + table)
     check_writable(options.out)
+    if any(parent.resolve() == options.out.resolve() for parent in options.parents):
+        raise InputError(f"--out {options.out}: is one of the parents; choose another name")
     with counting_progress(options.method, show=not options.quiet) as on_count:
         result = merge(
             options.parents,

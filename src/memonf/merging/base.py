@@ -195,9 +195,9 @@ def merge(
             quality and takes parents of any kind; the weight-space methods take milliseconds to
             seconds.
         coefficients: Weight of each parent, each in [0, 1], sum 1; None weighs equally. A parent
-            with coefficient 1 is given back exactly.
+            with coefficient 1 is given back exactly, one with 0 has no say.
         seed: Seed of every random choice.
-        force: Merge parents that contradict each other all the same.
+        force: Merge parents that contradict each other, or know nothing, all the same.
         device: Where field files are read to.
         on_progress: Called with the share done as long work goes on.
         settings: The method's own hyperparameters.
@@ -213,10 +213,15 @@ def merge(
     if not chosen.any_architecture:
         check_alike(given.facts)
     shares = check_coefficients(coefficients, len(parents))
-    problem = MergeProblem(given, shares, seed, began=started, on_progress=on_progress)
+    heard = [number for number, share in enumerate(shares) if share > 0]
+    heeded = given.only(heard)
+    problem = MergeProblem(
+        heeded, tuple(shares[number] for number in heard), seed,
+        began=started, on_progress=on_progress,
+    )  # fmt: skip
     with torch.no_grad():
-        if 1.0 in shares:
-            merged = copy.deepcopy(given[shares.index(1.0)]).eval()
+        if len(heard) == 1:
+            merged = copy.deepcopy(heeded[0]).eval()
         else:
             if not force:
                 check_knowledge(problem, chosen)
@@ -231,7 +236,10 @@ def merge(
         "seed": seed,
         "parents": [facts.content for facts in given.facts],
     }
-    merged.record = merged_record(given.facts, lineage, merged.aabb)
+    recorded: Sequence[Knowledge | None] = [facts.record.knowledge for facts in heeded.facts]
+    if chosen.needs_knowledge and len(heard) > 1:
+        recorded = problem.knowledge
+    merged.record = merged_record(heeded.facts, recorded, lineage, merged.aabb)
     report = {**lineage, **problem.report, "seconds": time.perf_counter() - started}
     return MergeResult(merged, report)
 
@@ -318,13 +326,16 @@ def combine_params(params: Iterable[Params], coefficients: Sequence[float]) -> P
 
 
 def merged_record(
-    parents: Sequence[ParentFacts], lineage: dict[str, Any], aabb: Float[Tensor, "2 3"]
+    parents: Sequence[ParentFacts],
+    knowledge: Sequence[Knowledge | None],
+    lineage: dict[str, Any],
+    aabb: Float[Tensor, "2 3"],
 ) -> Record:
     """Record of a merged field: cameras and knowledge of all parents, the widest range."""
     records = [parent.record for parent in parents]
     groups = list(dict.fromkeys(record.group for record in records))
     scenes = list(dict.fromkeys(record.scene for record in records if record.scene))
-    recorded = [record.knowledge for record in records if record.knowledge is not None]
+    recorded = [seen for seen in knowledge if seen is not None]
     return dataclasses.replace(
         records[0],
         near=min(record.near for record in records),

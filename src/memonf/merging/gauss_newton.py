@@ -74,7 +74,7 @@ class GaussNewton(MergeMethod):
         shared = SharedGrid.of(problem.parents, problem.knowledge, aabb)
         lesson = join_lessons(ask_parents(problem, shared, self.rays))
         first = problem.parents.facts[0]
-        start, kind = pick_start(problem, first.name, first.config, aabb, [lesson])
+        start, kind = pick_start(problem, first.name, first.config, first.aabb, [lesson])
         empty = shared.empty_points(self.rays // 4, torch.Generator().manual_seed(problem.seed))
         cell = float(shared.grid.cell.min())
         names = [name for name, _ in start.named_parameters()]
@@ -122,7 +122,7 @@ def solve_params(
     alone = EMPTY_SHARE * lesson.alpha_weight.sum() / (3 * lesson.drawn * max(1, len(empty)))
     targets = Targets(
         torch.cat([lesson.samples.positions, empty]),
-        torch.cat([lesson.directions, torch.zeros_like(empty)]),
+        torch.cat([lesson.directions, torch.tensor([0.0, 0.0, 1.0]).to(empty).expand_as(empty)]),
         torch.cat([lesson.samples.lengths, torch.full_like(empty[:, 0], cell)]),
         padded(torch.cat([lesson.alpha[:, None], lesson.rgb], 1), len(empty)),
         padded(

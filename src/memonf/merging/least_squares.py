@@ -73,12 +73,13 @@ class LeastSquares(MergeMethod):
 
         merged = problem.field_with(repair(problem, compared(), positions))
         weights = shares.sum(0)
+        normed = any(isinstance(module, _BatchNorm) for module in merged.modules())
         for name, total in targets.items():
             layer = merged.get_submodule(name)
             assert isinstance(layer, nn.Linear)
             solve_layer(layer, layer_input(merged, name, positions), total, weights, self.ridge)
-        if any(isinstance(module, _BatchNorm) for module in merged.modules()):
-            reestimate_running_statistics(problem.symmetry, merged, positions.inputs)
+            if normed:  # what the layers above are given follows from it
+                reestimate_running_statistics(problem.symmetry, merged, positions.inputs)
         return dict(merged.state_dict())
 
 

@@ -205,7 +205,8 @@ def draw_lesson(
         ]
         density = torch.cat([answer.density for answer in answers])
         rgb = torch.cat([answer.rgb for answer in answers])
-        blocks.append(lesson_of(samples, directions, density, rgb, count, generator))
+        background = torch.tensor(parent.record.background).to(rgb)
+        blocks.append(lesson_of(samples, directions, density, rgb, background, count, generator))
     return join_lessons(blocks)
 
 
@@ -214,6 +215,7 @@ def lesson_of(
     directions: Float[Tensor, "samples 3"],
     density: Float[Tensor, " samples"],
     rgb: Float[Tensor, "samples 3"],
+    background: Float[Tensor, " 3"],
     drawn: int,
     generator: torch.Generator,
 ) -> Lesson:
@@ -235,7 +237,7 @@ def lesson_of(
     # What a ray loses here it gains behind: all colours there, in what is left of the light.
     passed = (transmittance * (1 - alpha)).clamp_min(1e-3)
     behind = (colour[ray] - coloured.cumsum(1)[ray, rank]) / passed[:, None]
-    behind = behind + (1 - opacity)[ray, None] / passed[:, None]  # on white
+    behind = behind + (1 - opacity)[ray, None] * background / passed[:, None]
     change = transmittance[:, None] * (rgb - behind.clamp(0, 1))
     return Lesson(
         samples=thinned,

@@ -58,13 +58,7 @@ class Parents(Sequence[Field]):
     ) -> None:
         if len(sources) < 2:
             raise MergeError(f"a merge needs two or more parents, received {len(sources)}")
-        # Batch norm in training mode takes notes of what it is shown; parents stay as they are.
-        self.sources = tuple(
-            copy.deepcopy(source).eval()
-            if isinstance(source, Field) and source.training
-            else source
-            for source in sources
-        )
+        self.sources = tuple(untouchable(source) for source in sources)
         self.device = device
         self._resident: OrderedDict[int, Field] = OrderedDict()
         self.facts = tuple(facts_of(parent, number) for number, parent in enumerate(self, 1))
@@ -74,6 +68,15 @@ class Parents(Sequence[Field]):
                     f"parent {number}: on {facts.aabb.device}, parent 1 is on "
                     f"{self.facts[0].aabb.device}; move both to one device"
                 )
+
+    def only(self, numbers: Sequence[int]) -> Parents:
+        """Some of the parents, which were checked already."""
+        chosen = copy.copy(self)
+        chosen.sources = tuple(self.sources[number] for number in numbers)
+        chosen.facts = tuple(self.facts[number] for number in numbers)
+        self._resident.clear()
+        chosen._resident = OrderedDict()
+        return chosen
 
     def __len__(self) -> int:
         return len(self.sources)

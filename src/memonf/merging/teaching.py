@@ -105,7 +105,8 @@ def pick_start(
     alike = [
         number
         for number, parent in enumerate(facts)
-        if (parent.name, parent.config) == (name, config) and torch.equal(parent.aabb, aabb)
+        if (parent.name, parent.config) == (name, config)
+        and torch.allclose(parent.aabb, aabb, rtol=0, atol=1e-6)
     ]
     if wanted == "merge":
         check_alike(facts)
