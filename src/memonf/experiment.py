@@ -447,7 +447,9 @@ def compare(
             ]
             training += parents
             paths = tuple(job.out for job in parents)
-            yardsticks = [*BLENDS, *STARTS] if settings.yardsticks and not suffix else []
+            yardsticks: list[str] = []
+            if settings.yardsticks and not suffix:
+                yardsticks = [*BLENDS, *(STARTS if "distill" in methods else ())]
             for method in [*methods, *yardsticks]:
                 name = method + suffix
                 path = folder / f"{name}.safetensors"

@@ -383,14 +383,18 @@ def test_compare_writes_everything(tmp_path: Path) -> None:
     assert set(rows[0]) == {"name", "method", "group", "seed", "psnr", "ssim", "seconds"}
     names = {row["name"] for row in rows}
     plain = {"front", "rear", "average", "weight_matching_repair"}
-    assert names == plain | {f"{name}_batch_norm" for name in plain} | {"joint"}
+    yardsticks = {"joint", "oracle", "oracle_batch_norm", "blend", "blend_by_distance"}
+    assert names == plain | {f"{name}_batch_norm" for name in plain} | yardsticks
+    psnr = {(row["name"], row["group"]): row["psnr"] for row in rows}
+    assert psnr["oracle", "front"] == psnr["front", "front"]
+    assert psnr["oracle", "rear"] == psnr["rear", "rear"]
     assert {row["group"] for row in rows} == {"front", "rear", "all"}
     assert content["settings"]["train"]["seed"] == 0
     curves = json.loads((out / "curves.json").read_text())
     assert [len(curve["psnr"]) for curve in curves] == [5, 5]
     for name in ("scores.md", "curves.png", "reconstructions.png", "turntables.gif", "index.html"):
         assert (out / name).stat().st_size > 500, name
-    assert len(list((out / "turntables").glob("*.webp"))) == len(names)
+    assert len(list((out / "turntables").glob("*.webp"))) == len(names) - 2  # an oracle is no field
     page = (out / "index.html").read_text()
     assert "turntables/joint.webp" in page
     assert "http" not in page  # opens offline
