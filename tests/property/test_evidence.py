@@ -42,7 +42,7 @@ def merges(halves) -> dict[str, Field]:
     """More than 20 merges of one pair, from fog to nearly as good as the parents."""
     made = {}
     for method in WEIGHT_SPACE:
-        for share in (0.5, 0.2, 0.8):
+        for share in (0.5, 0.2):
             points = {} if method in ("average", "weight_matching") else {"points": 2048}
             result = merge(halves, method, coefficients=[share, 1 - share], **points)
             made[f"{method} {share}"] = result.field

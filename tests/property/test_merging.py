@@ -481,7 +481,9 @@ def test_a_parent_without_cameras_is_asked_from_all_round(monkeypatch) -> None:
     merged = merge(parents, **settings("distill")).field
     assert sorted(asked) == [4, 48]
     assert merged.record.cameras is None
-    assert merged.record.knowledge is None  # one parent's was never recorded
+    # What was never recorded was found, and is part of what the merge knows.
+    together = union([known(parent) for parent in parents], merged.aabb)
+    assert torch.equal(merged.record.knowledge.views, together.views)
 
 
 def test_parents_that_contradict_each_other_are_refused_unless_forced() -> None:
