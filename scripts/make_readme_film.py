@@ -14,7 +14,7 @@ from PIL import Image, ImageSequence
 from memonf.export.video import write_frames
 from memonf.report.write import captioned
 
-SHOWN = ("front", "rear", "average", "weight_matching", "activation_matching_repair", "distill")
+SHOWN = ("front", "rear", "average", "activation_matching_repair", "least_squares", "distill")
 
 
 def main() -> None:
