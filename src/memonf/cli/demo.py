@@ -50,7 +50,7 @@ def run(args: Sequence[str]) -> None:
         data=f"embedded:{options.scene}",
         train=TrainSettings(steps=options.steps, seed=options.seed),
         distill_steps=DISTILL_STEPS,
-        curve_points=7,
+        curve_points=5,
         curve_views=8,
         most_views=26,
         size=112,
