@@ -74,6 +74,8 @@ class Distill(MergeMethod):
     function_space = True
     any_architecture = True
     idempotent = False
+    #: From the best start and on one background; other starts and a merge's background follow the
+    #: first parent.
     symmetric = True
 
     def combine(self, problem: MergeProblem) -> Params:
