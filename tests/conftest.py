@@ -23,6 +23,7 @@ import memonf  # noqa: E402
 from memonf.cameras import turntable  # noqa: E402
 from memonf.fields import Field, build_field  # noqa: E402
 from memonf.fields.nerf import NerfConfig  # noqa: E402
+from memonf.fields.siren import SirenConfig  # noqa: E402
 from memonf.fields.tiny_nerf import TinyNerfConfig  # noqa: E402
 
 torch.set_num_threads(1)
@@ -45,6 +46,7 @@ ARCHITECTURES = {
         "nerf",
         NerfConfig(width=24, depth=4, frequencies=4, skips=(2,), view_width=12, batch_norm=True),
     ),
+    "siren": ("siren", SirenConfig(width=24, depth=3)),
 }  # fmt: skip
 
 

@@ -59,7 +59,8 @@ def test_kinds_are_read_off_the_activations() -> None:
 
     assert set(kinds("tiny_nerf").values()) == {"scale"}
     assert set(kinds("tiny_nerf_tanh").values()) == {"sign"}
-    assert set(kinds("tiny_nerf_batch_norm").values()) == {"none"}
+    assert set(kinds("tiny_nerf_batch_norm").values()) == {"sign and scale"}
+    assert set(kinds("siren").values()) == {"turn"}
     assert kinds("nerf")["feature"] == "linear"
 
 

@@ -1,7 +1,17 @@
 """Which hidden unit of one parent is which hidden unit of another."""
 
-from .activations import match_activations
-from .assignment import best_permutation
-from .weights import WeightMatch, match_params
+from .activations import readouts, similarities
+from .matcher import Match, Matcher
+from .placement import best_permutation
+from .universe import Member, match_many, way_between
 
-__all__ = ["WeightMatch", "best_permutation", "match_activations", "match_params"]
+__all__ = [
+    "Match",
+    "Matcher",
+    "Member",
+    "best_permutation",
+    "match_many",
+    "readouts",
+    "similarities",
+    "way_between",
+]

@@ -1,4 +1,4 @@
-"""Activation matching: align hidden units by what they do at the same points in space.
+"""What units do at the same points in space: how alike two parents' units act.
 
 Symbols: a_i activation of the reference's unit i, b_j of the other's unit j, over points.
 """
@@ -7,16 +7,25 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, TypeAlias
 
 import torch
 from torch import nn
 
-from ..symmetry import Permutations, Symmetry, record
+from ..symmetry import Symmetry, record
 from ..typing import Float, Tensor
-from .assignment import best_permutation
 
-__all__ = ["Moments", "cross_moments", "match_activations", "similarity_of"]
+__all__ = [
+    "Moments",
+    "Similarity",
+    "cross_moments",
+    "moments_between",
+    "readouts",
+    "similarities",
+    "similarity_of",
+]
+
+Similarity: TypeAlias = Literal["correlation", "inner_product"]
 
 #: Points evaluated at once.
 CHUNK = 4096
@@ -76,38 +85,26 @@ class Moments:
         )
 
 
-def match_activations(
-    symmetry: Symmetry,
-    reference: nn.Module,
-    other: nn.Module,
-    inputs: Sequence[Tensor | None],
-    *,
-    weights: Float[Tensor, " points"] | None = None,
-    similarity: Literal["correlation", "inner_product"] = "correlation",
-) -> Permutations:
-    """Permutations of the other parent that best align its units' activations.
-
-    Groups are independent of each other: one pass over the points, one assignment each.
-
-    Args:
-        symmetry: Groups of the architecture.
-        reference: Network whose order is kept.
-        other: Network to be permuted.
-        inputs: Arguments of the traced forward pass, each (points, ...) or None.
-        weights: How much each point counts, >= 0; all alike if left out.
-        similarity: ``correlation`` is free of scale, ``inner_product`` minimises the squared
-            distance of the activations.
-
-    Reference:
-        Li et al. 2015, arXiv 1511.07543; Ainsworth et al. 2022, arXiv 2209.04836, section 3.1.
-    """
-    return {
-        name: best_permutation(similarity_of(moments, similarity))
-        for name, moments in cross_moments(symmetry, reference, other, inputs, weights).items()
-    }
-
-
 @torch.no_grad()
+def readouts(
+    symmetry: Symmetry, network: nn.Module, inputs: Sequence[Tensor | None]
+) -> dict[str, Float[Tensor, "points units"]]:
+    """What the units of each group do at the points, as the next layers read them."""
+    names = {group.readout for group in symmetry.groups}
+    parts: dict[str, list[Tensor]] = {group.name: [] for group in symmetry.groups}
+    for chunk in chunks(inputs):
+        seen: dict[str, Tensor] = {}
+
+        def keep(name: str, value: Tensor, seen: dict[str, Tensor] = seen) -> None:
+            seen[name] = value.clone()
+
+        record(symmetry, network, chunk, names, keep)
+        for group in symmetry.groups:
+            stop = group.readout_start + group.size
+            parts[group.name].append(seen[group.readout][..., group.readout_start : stop])
+    return {name: torch.cat(values) for name, values in parts.items()}
+
+
 def cross_moments(
     symmetry: Symmetry,
     reference: nn.Module,
@@ -116,30 +113,61 @@ def cross_moments(
     weights: Float[Tensor, " points"] | None = None,
 ) -> dict[str, Moments]:
     """Moments of each group's activations of two networks over the same, weighted points."""
+    ours, theirs = (readouts(symmetry, network, inputs) for network in (reference, other))
+    return {name: moments_between(ours[name], theirs[name], weights) for name in ours}
+
+
+def moments_between(
+    a: Float[Tensor, "points units"],
+    b: Float[Tensor, "points units"],
+    weights: Float[Tensor, " points"] | None,
+) -> Moments:
+    """Moments of two sets of units over the same, weighted points, chunk by chunk."""
     if weights is None:
-        weights = torch.ones_like(next(value for value in inputs if value is not None)[..., 0])
-    groups = {group.readout: group.name for group in symmetry.groups}
-    total: dict[str, Moments] = {}
-    for *chunk, counted in chunks([*inputs, weights]):
+        weights = torch.ones_like(a[:, 0])
+    total: Moments | None = None
+    for ours, theirs, counted in chunks([a, b, weights]):
+        assert ours is not None
+        assert theirs is not None
         assert counted is not None
-        values: list[dict[str, Tensor]] = [{}, {}]
-        for network, seen in zip((reference, other), values, strict=True):
-
-            def keep(name: str, value: Tensor, seen: dict[str, Tensor] = seen) -> None:
-                seen[name] = value.clone()
-
-            record(symmetry, network, chunk, set(groups), keep)
-        for readout, name in groups.items():
-            moments = Moments.of(values[0][readout], values[1][readout], counted)
-            total[name] = total[name].joined(moments) if name in total else moments
+        moments = Moments.of(ours, theirs, counted)
+        total = moments if total is None else total.joined(moments)
+    assert total is not None
     return total
+
+
+def similarities(
+    symmetry: Symmetry,
+    reference: nn.Module,
+    other: nn.Module,
+    inputs: Sequence[Tensor | None],
+    *,
+    weights: Float[Tensor, " points"] | None = None,
+    kind: Similarity = "correlation",
+) -> dict[str, Float[Tensor, "units units"]]:
+    """How alike two networks' units act at the same points, for each group.
+
+    Args:
+        symmetry: Groups of the architecture.
+        reference: Network whose order is kept.
+        other: Network to be matched to it.
+        inputs: Arguments of the traced forward pass, each (points, ...) or None.
+        weights: How much each point counts, >= 0; all alike if left out.
+        kind: ``correlation`` is free of scale, ``inner_product`` minimises the squared distance of
+            the activations; both are scaled to at most 1.
+
+    Reference:
+        Li et al. 2015, arXiv 1511.07543; Ainsworth et al. 2022, arXiv 2209.04836, section 3.1.
+    """
+    moments = cross_moments(symmetry, reference, other, inputs, weights)
+    return {name: similarity_of(found, kind) for name, found in moments.items()}
 
 
 def similarity_of(moments: Moments, kind: str) -> Float[Tensor, "units units"]:
     """Similarity matrix from moments; a unit that never changes correlates with nothing."""
     if kind == "inner_product":
         product = moments.ab + moments.points * torch.outer(moments.mean_a, moments.mean_b)
-        return product / max(moments.points, 1e-12)
+        return product / product.abs().max().clamp_min(1e-300)
     scale = torch.outer(moments.aa.sqrt(), moments.bb.sqrt())
     alive = torch.outer(moments.aa > 0, moments.bb > 0)
     return torch.where(alive, moments.ab / scale.clamp_min(torch.finfo(scale.dtype).tiny), 0.0)

@@ -3,19 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Annotated, Literal
+from typing import Annotated
 
 from pydantic import Field as Limits
 
-from ..matching import match_activations
-from ..symmetry import Params, permute
+from ..matching import Matcher
+from ..matching.activations import Similarity
+from ..symmetry import Params
+from .alignment import align
 from .base import METHODS, SETTINGS, MergeMethod, MergeProblem, combine_params, settings_dataclass
 from .positions import Positions
 
 __all__ = ["ActivationMatching", "align_by_activations"]
-
-#: Weight of a point that one of two parents did not see, relative to one that both know well.
-LEAST_WEIGHT = 1e-3
 
 
 @METHODS.register("activation_matching")
@@ -33,12 +32,13 @@ class ActivationMatching(MergeMethod):
     points: Annotated[int, Limits(ge=2)] = 16384
     free_share: Annotated[float, Limits(ge=0, le=1)] = 0.25
     knowledge: bool = True
-    similarity: Literal["correlation", "inner_product"] = "correlation"
+    similarity: Similarity = "correlation"
 
     summary = "units aligned by their activations where the parents have density, then averaged"
     paper = "Li et al. 2015, Convergent Learning, arXiv 1511.07543"
     needs_positions = True
     needs_knowledge = True
+    symmetric = True
 
     def combine(self, problem: MergeProblem) -> Params:
         """See `MergeMethod.combine`."""
@@ -48,9 +48,7 @@ class ActivationMatching(MergeMethod):
 
 
 def align_by_activations(
-    problem: MergeProblem,
-    positions: Positions,
-    similarity: Literal["correlation", "inner_product"] = "correlation",
+    problem: MergeProblem, positions: Positions, similarity: Similarity = "correlation"
 ) -> Iterator[Params]:
     """Params of all parents in the unit order of the first, one after the other.
 
@@ -59,12 +57,5 @@ def align_by_activations(
         positions: Where activations are compared: a point counts by the product of both trusts.
         similarity: See `ActivationMatching`.
     """
-    yield problem.params(0)
-    # Parents that saw nothing in common are aligned by all points.
-    agreed = positions.trust[0] * positions.trust + LEAST_WEIGHT
-    for number in range(1, len(problem.parents)):
-        perms = match_activations(
-            problem.symmetry, problem.parents[0], problem.parents[number], positions.inputs,
-            weights=agreed[number], similarity=similarity,
-        )  # fmt: skip
-        yield permute(problem.params(number), problem.symmetry, perms)
+    matcher = Matcher(solver="descent", activations=1.0, seed=problem.seed)
+    return align(problem, matcher, positions, similarity)

@@ -3,9 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import Annotated
 
-from ..matching import match_params
-from ..symmetry import Params, permute
+from pydantic import Field as Limits
+
+from ..matching import Matcher
+from ..matching.matcher import Solver
+from ..symmetry import Params
+from .alignment import align
 from .base import METHODS, SETTINGS, MergeMethod, MergeProblem, combine_params, settings_dataclass
 
 __all__ = ["WeightMatching", "align_by_weights"]
@@ -14,25 +19,37 @@ __all__ = ["WeightMatching", "align_by_weights"]
 @METHODS.register("weight_matching")
 @settings_dataclass(**SETTINGS)
 class WeightMatching(MergeMethod):
-    """Permute each parent's hidden units so that its params best agree with the first's."""
+    """Change each parent, within its symmetry, so that its params best agree with the others'.
+
+    Attributes:
+        solver: ``descent`` from the order as it is, ``frank_wolfe``, or the ``best`` of both and of
+            starts in between.
+        restarts: So many more descents from random orders.
+        scales: Whether parents are compared at their least norm, free of ReLU scales.
+        signs: Whether signs (tanh, sine) and rotations (no activation) are chosen too.
+        equal_tensors: Whether each tensor counts relative to its own size; left out: only in
+            networks without scales.
+    """
+
+    solver: Solver = "best"
+    restarts: Annotated[int, Limits(ge=0)] = 0
+    scales: bool = True
+    signs: bool = True
+    equal_tensors: bool | None = None
 
     summary = "units aligned by their params, then averaged"
     paper = "Ainsworth et al. 2022, Git Re-Basin, arXiv 2209.04836"
+    symmetric = True
 
     def combine(self, problem: MergeProblem) -> Params:
         """See `MergeMethod.combine`."""
-        return combine_params(align_by_weights(problem), problem.coefficients)
+        matcher = Matcher(
+            solver=self.solver, restarts=self.restarts, scales=self.scales, signs=self.signs,
+            equal_tensors=self.equal_tensors, seed=problem.seed,
+        )  # fmt: skip
+        return combine_params(align(problem, matcher), problem.coefficients)
 
 
 def align_by_weights(problem: MergeProblem) -> Iterator[Params]:
-    """Params of all parents in the unit order of the first, one after the other."""
-    reference = problem.params(0)
-    yield reference
-    objectives = problem.report["weight_matching"] = []
-    for number in range(1, len(problem.parents)):
-        params = problem.params(number)
-        match = match_params(problem.symmetry, reference, params, seed=problem.seed)
-        objectives.append(
-            {"before": match.initial, "after": match.objective, "sweeps": match.sweeps}
-        )
-        yield permute(params, problem.symmetry, match.perms)
+    """Params of all parents in the order of the first, with the default settings."""
+    return align(problem, Matcher(seed=problem.seed))

@@ -1,0 +1,300 @@
+"""How well two parents' params agree under a placement of the units: the objective of matching.
+
+Symbols: A the reference, B the other parent, X_g the placement of group g. Every tensor is cut into
+blocks that one group at most makes (rows) and one at most reads (columns); the agreement is
+Σ_blocks ⟨A, X_g B X_hᵀ⟩ plus Σ_g ⟨L_g, X_g⟩ for what does not depend on another group: first and
+last layers, biases, norm params, and the similarity of activations, if it counts.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+import torch
+
+from ..symmetry import Element, Group, Symmetry
+from ..typing import Float, Tensor
+from .placement import Freedom, Gains, Placement, freedom_of
+
+__all__ = ["STATISTICS", "Agreement", "Block"]
+
+#: Params that are statistics rather than params do not count.
+STATISTICS = ("running_mean", "running_var", "num_batches_tracked")
+
+
+@dataclass(frozen=True)
+class Side:
+    """One side of a block: a group, or none, and whether the block reads or makes its units."""
+
+    group: str | None
+    reads: bool
+    start: int
+    stop: int
+
+
+@dataclass(frozen=True)
+class Block:
+    """A part of a matrix between two groups.
+
+    Attributes:
+        rows: Group and role of its rows.
+        columns: Group and role of its columns.
+        a: (rows, columns) of the reference, times the tensor's weight.
+        b: (rows, columns) of the other parent.
+    """
+
+    rows: Side
+    columns: Side
+    a: Float[Tensor, "rows columns"]
+    b: Float[Tensor, "rows columns"]
+
+
+@dataclass
+class Linear:
+    """What placing a group's units is worth, whatever the other groups do; see `Gains`.
+
+    Attributes:
+        turns: For sine layers: (sign before, sign after) -> (units, units), the best number of
+            half turns.
+    """
+
+    before: Float[Tensor, "units units"]
+    after: Float[Tensor, "units units"]
+    bias: dict[tuple[int, int], Tensor] | None = None
+    turns: dict[tuple[int, int], Tensor] | None = None
+
+
+@dataclass
+class Agreement:
+    """The objective between two parents.
+
+    Attributes:
+        groups: The groups, in the order of the symmetry.
+        freedoms: What may be chosen for each group.
+        linear: Group -> its own part.
+        blocks: Parts between two groups.
+        bound: No placement agrees better: Σ ‖A‖ ‖B‖ over all blocks.
+    """
+
+    groups: tuple[Group, ...]
+    freedoms: dict[str, Freedom]
+    linear: dict[str, Linear]
+    blocks: list[Block] = field(default_factory=list)
+    bound: float = 0.0
+
+    @classmethod
+    def of_params(
+        cls,
+        symmetry: Symmetry,
+        reference: Mapping[str, Tensor],
+        other: Mapping[str, Tensor],
+        *,
+        signs: bool = True,
+        equal_tensors: bool = True,
+    ) -> Agreement:
+        """Agreement of two parents' params, in float64.
+
+        Args:
+            symmetry: Groups of the architecture.
+            reference: Params of the parent whose order is kept.
+            other: Params of the parent whose units are placed.
+            signs: Whether signs and maps are chosen too, where the symmetry has them.
+            equal_tensors: Whether each tensor counts relative to its own mean square, as if all
+                had the same noise, rather than by its absolute size.
+        """
+        chosen = {g.name: freedom_of(g) if signs else "order" for g in symmetry.groups}
+        device = next(iter(reference.values())).device
+
+        def nothing(size: int) -> Tensor:
+            return torch.zeros(size, size, dtype=torch.float64, device=device)
+
+        linear = {g.name: Linear(nothing(g.size), nothing(g.size)) for g in symmetry.groups}
+        agreement = cls(symmetry.groups, chosen, linear)
+        names = dict.fromkeys(part.tensor for group in symmetry.groups for part in group.slices)
+        for name in names:
+            if not name.endswith(STATISTICS):
+                a, b = reference[name].double(), other[name].double()
+                size = (a.square().mean() * b.square().mean()).sqrt().clamp_min(1e-30)
+                agreement.add_tensor(name, a, b, 1 / float(size) if equal_tensors else 1.0)
+        return agreement
+
+    def add_tensor(self, name: str, a: Tensor, b: Tensor, weight: float) -> None:
+        """Cut a tensor into blocks, and count each with this weight."""
+        rows = self.sides(name, 0, a.shape[0])
+        if a.ndim == 1:
+            for side in rows:
+                if side.group is not None:
+                    ours, theirs = a[side.start : side.stop], b[side.start : side.stop]
+                    self.add_vector(side, ours, theirs, weight)
+            return
+        columns = self.sides(name, 1, a.shape[1])
+        for row in rows:
+            for column in columns:
+                ours = a[row.start : row.stop, column.start : column.stop].flatten(1)
+                theirs = b[row.start : row.stop, column.start : column.stop].flatten(1)
+                self.add_block(Block(row, column, weight * ours, theirs))
+
+    def add_block(self, block: Block) -> None:
+        """Count a block; what only one group moves is summed up once and for all."""
+        if block.rows.group is None and block.columns.group is None:
+            return
+        self.bound += float(block.a.norm() * block.b.norm())
+        if block.columns.group is None:
+            self.add_linear(block.rows, block.a @ block.b.mT)
+        elif block.rows.group is None:
+            self.add_linear(block.columns, block.a.mT @ block.b)
+        else:
+            self.blocks.append(block)
+
+    def add_vector(self, side: Side, a: Tensor, b: Tensor, weight: float) -> None:
+        """Count a bias or another vector with one entry per unit."""
+        assert side.group is not None
+        turn = next(g for g in self.groups if g.name == side.group).gauge("turn")
+        if turn is not None and self.freedoms[side.group] == "turn":
+            self.add_turns(side.group, a, b, turn.half_turn, weight)
+            self.bound += 0.5 * weight * float(a.square().sum() + b.square().sum())
+        else:
+            self.add_linear(side, weight * torch.outer(a, b))
+            self.bound += weight * float(a.norm() * b.norm())
+
+    def add_linear(self, side: Side, gain: Tensor) -> None:
+        """Count what does not depend on other groups."""
+        assert side.group is not None
+        own = self.linear[side.group]
+        if side.reads:
+            own.after = own.after + gain
+        else:
+            own.before = own.before + gain
+
+    def add_turns(self, group: str, a: Tensor, b: Tensor, half_turn: float, weight: float) -> None:
+        """Biases of a sine layer: for each pair of units the best number of half turns.
+
+        Half turns change the norm of b, so agreement is −½ (a − b′)² + ½ a² + ½ b² here, which is
+        a b where no turn is made.
+        """
+        own = self.linear[group]
+        own.bias, own.turns = {}, {}
+        for r in (1, -1):
+            gap = a[:, None] - r * b[None, :]
+            for c in (1, -1):
+                odd = float(r != c)
+                turns = 2 * ((gap / half_turn - odd) / 2).round() + odd
+                left = gap - turns * half_turn
+                squares = a[:, None].square() + b[None, :].square()
+                own.bias[r, c] = 0.5 * weight * (squares - left.square())
+                own.turns[r, c] = turns
+
+    def blend(self, similarity: Mapping[str, Tensor], share: float) -> None:
+        """Let activations count as well.
+
+        Args:
+            similarity: Group -> (slots, units), each entry at most 1 in size.
+            share: Their share of the objective in [0, 1], params and activations each relative to
+                the most that they can reach.
+        """
+        self.scale((1 - share) / max(self.bound, 1e-300))
+        weight = share / sum(group.size for group in self.groups)
+        for group in self.groups:
+            own = self.linear[group.name]
+            own.after = own.after + weight * similarity[group.name]
+        self.bound += share
+
+    def scale(self, factor: float) -> None:
+        """Multiply the whole objective."""
+        self.bound *= factor
+        self.blocks = [Block(b.rows, b.columns, factor * b.a, b.b) for b in self.blocks]
+        for own in self.linear.values():
+            own.before, own.after = factor * own.before, factor * own.after
+            if own.bias is not None:
+                own.bias = {key: factor * gain for key, gain in own.bias.items()}
+
+    def sides(self, name: str, axis: int, length: int) -> list[Side]:
+        """Which groups one axis of a tensor carries, and where it carries none."""
+        found = []
+        for group in self.groups:
+            turn = group.gauge("turn")
+            for part in group.slices:
+                if part.tensor == name and part.axis == axis:
+                    reads = part in turn.columns if turn is not None else axis == 1
+                    found.append(Side(group.name, reads, part.start, part.stop))
+        found.sort(key=lambda side: side.start)
+        out, offset = [], 0
+        for side in [*found, Side(None, False, length, length)]:
+            if side.start > offset:
+                out.append(Side(None, False, offset, side.start))
+            if side.group is not None:
+                out.append(side)
+            offset = side.stop
+        return out
+
+    def identity(self) -> dict[str, Placement]:
+        """Every unit stays where it is."""
+        return {
+            group.name: Placement.identity(group.size, self.linear[group.name].before.device)
+            for group in self.groups
+        }
+
+    def gains(self, name: str, placements: Mapping[str, Placement]) -> Gains:
+        """What placing each unit of one group at each slot is worth, all others held.
+
+        Blocks whose other group has no placement yet do not count.
+        """
+        own = self.linear[name]
+        total = {False: own.before, True: own.after}
+        for block in self.blocks:
+            rows, columns = block.rows.group or "", block.columns.group or ""
+            if rows == name and columns in placements:
+                moved = placements[columns].place(block.b.mT, reads=block.columns.reads)
+                total[block.rows.reads] = total[block.rows.reads] + block.a @ moved
+            if columns == name and rows in placements:
+                moved = placements[rows].place(block.b, reads=block.rows.reads)
+                total[block.columns.reads] = total[block.columns.reads] + block.a.mT @ moved
+        return Gains(total[False], total[True], own.bias)
+
+    def value(self, placements: Mapping[str, Placement]) -> float:
+        """The agreement of the params as placed."""
+        total = 0.0
+        for name, own in self.linear.items():
+            total += Gains(own.before, own.after, own.bias).of(placements[name])
+        for block in self.blocks:
+            rows, columns = (
+                placements[block.rows.group or ""],
+                placements[block.columns.group or ""],
+            )
+            moved = columns.place(block.b.mT, reads=block.columns.reads).mT
+            total += float((block.a * rows.place(moved, reads=block.rows.reads)).sum())
+        return total
+
+    def element(self, placements: Mapping[str, Placement]) -> Element:
+        """Placements of all groups as an element of the symmetry."""
+        perms, gauges = {}, {}
+        for group in self.groups:
+            placement, freedom = placements[group.name], self.freedoms[group.name]
+            perms[group.name] = placement.perm
+            if freedom == "order" or (freedom == "linear" and placement.matrix is None):
+                continue
+            value = placement.before if placement.matrix is None else placement.matrix
+            if freedom == "turn":
+                value = torch.stack([value, self.turns_of(group.name, placement)], 1)
+            number = [gauge.kind for gauge in group.gauges].index(freedom)
+            gauges[group.name] = {number: value}
+        return Element(perms, gauges)
+
+    def turns_of(self, name: str, placement: Placement) -> Float[Tensor, " units"]:
+        """Half turns of each slot's bias, given signs and order."""
+        slots = torch.arange(len(placement.perm), device=placement.perm.device)
+        total = torch.zeros_like(placement.before)
+        for (r, c), turns in (self.linear[name].turns or {}).items():
+            chosen = (placement.before == r) & (placement.after == c)
+            total = total + chosen * turns[slots, placement.perm]
+        return total
+
+    def neighbours(self) -> dict[str, set[str]]:
+        """Group -> groups that share a block with it."""
+        found: dict[str, set[str]] = {group.name: set() for group in self.groups}
+        for block in self.blocks:
+            one, other = block.rows.group or "", block.columns.group or ""
+            found[one].add(other)
+            found[other].add(one)
+        return found

@@ -1,0 +1,162 @@
+"""Where the units of one group go, and with what sign: the answer that matching looks for.
+
+Symbols: X the matrix (slots, units) that places the other parent's units at the reference's slots:
+a permutation, one with signs, or an orthogonal map for a group without activation. What makes the
+units is multiplied by X_r, what reads them by X_cᵀ from the right; both are one matrix, but for
+sine layers, where the sign before the sine and the sign after it are free of each other.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal, TypeAlias
+
+import numpy as np
+import torch
+from scipy.optimize import linear_sum_assignment
+
+from ..errors import InputError
+from ..symmetry import Group
+from ..typing import Float, Int, Tensor
+
+__all__ = [
+    "Freedom",
+    "Gains",
+    "Placement",
+    "best_permutation",
+    "best_placement",
+    "freedom_of",
+]
+
+#: What matching may choose for a group besides the order.
+Freedom: TypeAlias = Literal["order", "sign", "turn", "linear"]
+
+
+@dataclass(frozen=True)
+class Placement:
+    """Where one group's units go.
+
+    Attributes:
+        perm: (units,), unit that is placed at each slot.
+        before: (units,), sign of what makes the unit at each slot.
+        after: (units,), sign of what reads it.
+        matrix: (units, units), orthogonal; takes the place of all others where it is given.
+    """
+
+    perm: Int[Tensor, " units"]
+    before: Float[Tensor, " units"]
+    after: Float[Tensor, " units"]
+    matrix: Float[Tensor, "units units"] | None = None
+
+    @classmethod
+    def identity(cls, size: int, device: torch.device | str = "cpu") -> Placement:
+        """Every unit stays where it is."""
+        ones = torch.ones(size, dtype=torch.float64, device=device)
+        return cls(torch.arange(size, device=device), ones, ones)
+
+    def place(
+        self, rows: Float[Tensor, "units rest"], *, reads: bool
+    ) -> Float[Tensor, "units rest"]:
+        """X times the other's rows; `reads`: for what reads the units."""
+        if self.matrix is not None:
+            return self.matrix @ rows
+        sign = self.after if reads else self.before
+        return sign[:, None] * rows[self.perm]
+
+    def dense(self, *, reads: bool) -> Float[Tensor, "units units"]:
+        """X itself."""
+        size = len(self.perm)
+        return self.place(
+            torch.eye(size, dtype=torch.float64, device=self.perm.device), reads=reads
+        )
+
+
+@dataclass(frozen=True)
+class Gains:
+    """What placing the other's unit j at slot i is worth, all other groups held.
+
+    Attributes:
+        before: (units, units), agreement of what makes the units.
+        after: (units, units), agreement of what reads them.
+        bias: For sine layers: (sign before, sign after) -> (units, units), agreement of the biases
+            at the best number of half turns.
+    """
+
+    before: Float[Tensor, "units units"]
+    after: Float[Tensor, "units units"]
+    bias: dict[tuple[int, int], Tensor] | None = None
+
+    def of(self, placement: Placement) -> float:
+        """The sum over a placement."""
+        if placement.matrix is not None:
+            return float(((self.before + self.after) * placement.matrix).sum())
+        slots = torch.arange(len(placement.perm), device=placement.perm.device)
+        total = placement.before * self.before[slots, placement.perm]
+        total = total + placement.after * self.after[slots, placement.perm]
+        for (r, c), gain in (self.bias or {}).items():
+            chosen = (placement.before == r) & (placement.after == c)
+            total = total + chosen * gain[slots, placement.perm]
+        return float(total.sum())
+
+
+def freedom_of(group: Group) -> Freedom:
+    """What matching chooses for a group; scales are balanced beforehand (`balance`)."""
+    if group.gauge("linear") is not None:
+        return "linear"
+    if group.gauge("turn") is not None:
+        return "turn"
+    gauge = group.gauge("sign")
+    dense_to_dense = gauge is not None and all(
+        any(part.tensor.endswith("weight") and part in group.slices for part in parts)
+        for parts in (gauge.rows, gauge.columns)
+    )
+    return "sign" if dense_to_dense and group.gauge("scale") is None else "order"
+
+
+def best_permutation(similarity: Float[Tensor, "slots units"]) -> Int[Tensor, " slots"]:
+    """Permutation that maximises Σ_i similarity[i, perm[i]].
+
+    Args:
+        similarity: Entry (i, j): how well unit j of the other parent fits slot i of the reference.
+
+    Raises:
+        InputError: The matrix is not square, or holds NaN or infinity.
+
+    Reference:
+        Crouse 2016, a Jonker-Volgenant variant, in ``scipy.optimize``.
+    """
+    if similarity.ndim != 2 or similarity.shape[0] != similarity.shape[1]:
+        raise InputError(f"similarity: expected (units, units), received {tuple(similarity.shape)}")
+    matrix = similarity.detach().double().cpu().numpy()
+    if not np.isfinite(matrix).all():
+        raise InputError("similarity: expected finite numbers; a parent's params are not finite")
+    _, columns = linear_sum_assignment(matrix, maximize=True)
+    return torch.from_numpy(columns).to(similarity.device)
+
+
+def best_placement(gains: Gains, freedom: Freedom) -> Placement:
+    """The placement of one group that gains most, all others held.
+
+    An assignment over orders; over orders and signs, where each pair takes its better sign; or the
+    orthogonal factor of the gains (Schönemann 1966, Procrustes).
+    """
+    total = gains.before + gains.after
+    size = len(total)
+    still = Placement.identity(size, total.device)
+    if freedom == "linear":
+        left, _, right = torch.linalg.svd(total)
+        return Placement(still.perm, still.before, still.after, left @ right)
+    if freedom == "order":
+        return Placement(best_permutation(total), still.before, still.after)
+    if freedom == "sign":
+        perm = best_permutation(total.abs())
+        sign = torch.where(total[still.perm, perm] < 0, -1.0, 1.0).double()
+        return Placement(perm, sign, sign)
+    assert gains.bias is not None
+    choices = list(gains.bias)
+    worth = torch.stack([r * gains.before + c * gains.after + gains.bias[r, c] for r, c in choices])
+    best = worth.max(0)
+    perm = best_permutation(best.values)
+    chosen = best.indices[still.perm, perm]
+    signs = torch.tensor(choices, dtype=torch.float64, device=total.device)[chosen]
+    return Placement(perm, signs[:, 0].contiguous(), signs[:, 1].contiguous())

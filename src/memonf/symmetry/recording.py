@@ -1,0 +1,55 @@
+"""Running a traced forward pass and looking inside."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from torch import fx, nn
+
+from ..typing import Tensor
+from .groups import Symmetry
+
+__all__ = ["record"]
+
+
+class _Recorder(fx.Interpreter):
+    """Runs a traced forward pass and hands chosen values over as they appear."""
+
+    def __init__(
+        self,
+        network: nn.Module,
+        graph: fx.Graph,
+        names: set[str],
+        receive: Callable[[str, Tensor], None],
+    ) -> None:
+        super().__init__(network, graph=graph)
+        self.names = names
+        self.receive = receive
+
+    def run_node(self, n: fx.Node) -> Any:
+        """Run one step; see `fx.Interpreter`."""
+        value = super().run_node(n)
+        if n.name in self.names:
+            self.receive(n.name, value)
+        return value
+
+
+def record(
+    symmetry: Symmetry,
+    network: nn.Module,
+    inputs: Sequence[Tensor | None],
+    names: set[str],
+    receive: Callable[[str, Tensor], None],
+) -> None:
+    """Run the traced forward pass of any network of this architecture and look inside.
+
+    Args:
+        symmetry: Of a network of the same architecture.
+        network: The network to run.
+        inputs: Arguments of the traced method.
+        names: Traced values of interest (`Group.readout`, `Symmetry.pre_activations`).
+        receive: Called with (name, value (points, units)) as each appears. The next step may
+            overwrite the value in place, so take from it at once what is needed.
+    """
+    _Recorder(network, symmetry.graph, names, receive).run(*inputs)
