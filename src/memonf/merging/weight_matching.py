@@ -18,10 +18,11 @@ class WeightMatching(MergeMethod):
 
     summary = "units aligned by their params, then averaged"
     paper = "Ainsworth et al. 2022, Git Re-Basin, arXiv 2209.04836"
+    layerwise = True
 
     def combine(self, problem: MergeProblem) -> Params:
         """See `MergeMethod.combine`."""
-        return combine_params(align_by_weights(problem), problem.coefficients)
+        return combine_params(align_by_weights(problem), problem.layer_coefficients)
 
 
 def align_by_weights(problem: MergeProblem) -> Iterator[Params]:
