@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from .evaluation import Scores, evaluate
     from .fields import Field, FieldOutput, build_field
     from .merging import MergeResult, merge
+    from .recipe import Recipe, read_recipe
     from .rendering import Renderer
     from .training import TrainSettings, train
 
@@ -33,6 +34,7 @@ __all__ = [
     "FieldOutput",
     "MemonfError",
     "MergeResult",
+    "Recipe",
     "Renderer",
     "Scene",
     "Scores",
@@ -44,6 +46,7 @@ __all__ = [
     "load",
     "load_scene",
     "merge",
+    "read_recipe",
     "save",
     "train",
     "turntable",
@@ -55,6 +58,7 @@ _MODULES = {
     "FieldOutput": "fields",
     "MemonfError": "errors",
     "MergeResult": "merging",
+    "Recipe": "recipe",
     "Renderer": "rendering",
     "Scene": "data",
     "Scores": "evaluation",
@@ -65,6 +69,7 @@ _MODULES = {
     "load": "checkpoint",
     "load_scene": "data",
     "merge": "merging",
+    "read_recipe": "recipe",
     "save": "checkpoint",
     "train": "training",
     "turntable": "cameras",

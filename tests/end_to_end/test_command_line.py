@@ -81,7 +81,9 @@ def test_merge_is_better_than_the_average(parents, tmp_path: Path) -> None:
 
 
 def test_coefficients_and_three_parents(parents, tmp_path: Path) -> None:
-    files = [str(parents["front"]), str(parents["rear"]), str(parents["front"])]
+    third = tmp_path / "third.safetensors"
+    third.write_bytes(parents["front"].read_bytes())
+    files = [str(parents["front"]), str(parents["rear"]), str(third)]
     out = tmp_path / "three.safetensors"
     memonf(
         "merge",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -14,8 +15,9 @@ from ..checkpoint import content_hash, load
 from ..devices import pick_device
 from ..errors import InputError
 from ..export.knowledge import draw_knowledge, knowledge_summary, summary_in_words
-from ..fields import known
-from ..files import check_writable
+from ..fields import Field, known
+from ..files import check_writable, write_text
+from ..recipe import recorded_recipe
 from ..symmetry import find_symmetry
 from .options import Common, parse
 
@@ -24,7 +26,8 @@ __all__ = ["run"]
 EXAMPLES = """\
   memonf inspect merged.safetensors
   memonf inspect merged.safetensors --json
-  memonf inspect front.safetensors --png front.png\
+  memonf inspect front.safetensors --png front.png
+  memonf inspect merged.safetensors --recipe merge.yaml\
 """
 
 
@@ -35,11 +38,13 @@ class Inspect(Common):
     Attributes:
         field: Field file.
         png: Draw what the field knows: what its cameras saw, saw empty and never saw.
+        recipe: Write how a merged field was made, for `memonf merge --recipe`.
         seed: Accepted by every verb; nothing is drawn at random here.
     """
 
     field: Annotated[Path, tyro.conf.Positional]
     png: Path | None = None
+    recipe: Path | None = None
     seed: int = 0
 
 
@@ -50,7 +55,13 @@ def run(args: Sequence[str]) -> None:
         if options.png.suffix.lower() != ".png":
             raise InputError(f"--png {options.png}: expected a name that ends in .png")
         check_writable(options.png)
+    if options.recipe is not None:
+        if options.recipe.suffix.lower() not in (".yaml", ".yml"):
+            raise InputError(f"--recipe {options.recipe}: expected a name that ends in .yaml")
+        check_writable(options.recipe)
     field = load(options.field, pick_device(options.device))
+    if options.recipe is not None:
+        write_recipe(field, options.field, options.recipe)
     # Found once, also for the picture.
     knowledge = known(field)
     record = field.record
@@ -83,6 +94,8 @@ def run(args: Sequence[str]) -> None:
     if options.png is not None:
         draw_knowledge(field, knowledge, options.png, name=options.field.name)
         content["png"] = str(options.png)
+    if options.recipe is not None:
+        content["recipe"] = str(options.recipe)
     if options.json:
         print(json.dumps(content))
         return
@@ -96,3 +109,15 @@ def run(args: Sequence[str]) -> None:
             print(f"knowledge: {value['source']}; {', '.join(words)}")
         else:
             print(f"{key}: {value}")
+
+
+def write_recipe(field: Field, source: Path, out: Path) -> None:
+    """Write the recipe that a merged field keeps; its files are those beside the recipe.
+
+    Raises:
+        InputError: The field keeps none.
+        OutputError: It cannot be written.
+    """
+    recipe = recorded_recipe(field.record.lineage, str(source))
+    note = f"# How {source.name!r} was made. The parents are looked for in this file's folder.\n"
+    write_text(out, note + dataclasses.replace(recipe, out=Path(source.name)).as_yaml())

@@ -2,22 +2,22 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import tyro
 
-from ..checkpoint import save
 from ..devices import pick_device
 from ..errors import InputError
 from ..evidence import Evidence, assess
-from ..files import check_writable
-from ..merging import METHODS, merge
+from ..merging import METHODS
 from ..merging.parents import Parents
-from .options import Common, Switch, flag_value, parse, with_settings
+from ..recipe import Recipe, read_recipe
+from .options import Common, Switch, flag_value, flags_given, parse, with_settings
 from .progress import counting_progress
 
 __all__ = ["run"]
@@ -37,6 +37,12 @@ EXAMPLES = """\
                --method activation_matching_repair --out merged.safetensors
   memonf merge wide.safetensors narrow.safetensors --student tiny_nerf \\
                --student-config width 96 --budget 20 --out merged.safetensors
+  memonf merge --recipe merge.yaml
+  memonf merge --recipe merge.yaml --seed 1 --out other.safetensors
+
+A recipe (docs/recipes.md) holds parents, method, coefficients, also by layer, settings, seed, out
+and force; flags given with it win. `memonf inspect merged.safetensors --recipe merge.yaml` writes
+the recipe of a merged field.
 
 Methods (the options below depend on --method):
 """
@@ -48,16 +54,18 @@ class Merge(Common):
 
     Attributes:
         parents: Field files; the first is the reference whose unit order is kept.
+        recipe: YAML file that says what the flags do not, see below.
         out: Field file to write.
         method: How to merge, see below.
         coefficients: Weight of each parent, sum 1; equal if left out.
         without_evidence: Do not judge the merge by its parents afterwards, which takes seconds.
-        force: Merge parents that contradict each other, or know nothing, all the same.
+        force: Merge parents that contradict each other, know nothing or are one file all the same.
         seed: Seed of every random choice.
     """
 
-    parents: Annotated[tuple[Path, ...], tyro.conf.Positional]
-    out: Path
+    parents: Annotated[tuple[Path, ...], tyro.conf.Positional] = ()
+    recipe: Path | None = None
+    out: Path | None = None
     method: str = DEFAULT
     coefficients: tuple[float, ...] = ()
     without_evidence: Switch = False
@@ -70,40 +78,54 @@ def run(args: Sequence[str]) -> None:
     table = "\n".join(
         f"  {name:<28} {METHODS[name].summary} ({METHODS[name].paper})" for name in METHODS
     )
-    method = METHODS[flag_value(args, "--method", DEFAULT)]
+    file = flag_value(args, "--recipe", "")
+    basis = read_recipe(file) if file else Recipe()
+    method = METHODS[flag_value(args, "--method", basis.method)]
     options = parse(with_settings(Merge, settings=method), "merge", args, EXAMPLES + table)
-    check_writable(options.out)
-    if any(parent.resolve() == options.out.resolve() for parent in options.parents):
-        raise InputError(f"--out {options.out}: is one of the parents; choose another name")
-    with counting_progress(options.method, show=not options.quiet) as on_count:
-        result = merge(
-            options.parents,
-            options.method,
-            coefficients=options.coefficients or None,
-            seed=options.seed,
-            force=options.force,
-            device=pick_device(options.device),
-            on_progress=lambda share: on_count(round(100 * share), 100),
-            **options.settings.settings(),  # type: ignore[attr-defined]
-        )
-    save(result.field, options.out)
+    recipe = with_flags(basis, method.name, options, flags_given(args))
+    if recipe.out is None:
+        raise InputError("--out: expected the field file to write, received none")
+    device = pick_device(options.device)
+    with counting_progress(recipe.method, show=not options.quiet) as on_count:
+        result = recipe.run(device, lambda share: on_count(round(100 * share), 100))
     found = None
     if not options.without_evidence:
-        found = assess(result.field, Parents(options.parents, result.field.aabb.device))
+        found = assess(result.field, Parents(recipe.parents, result.field.aabb.device))
     if options.json:
         evidence = {} if found is None else {"evidence": found.as_dict()}
-        print(json.dumps({"out": str(options.out), **result.report, **evidence}))
+        print(json.dumps({"out": str(recipe.out), **result.report, **evidence}))
         return
     shares = " ".join(f"{share:.3g}" for share in result.report["coefficients"])
     print(
-        f"{options.out}: {len(options.parents)} parents by {options.method}, coefficients "
+        f"{recipe.out}: {len(recipe.parents)} parents by {recipe.method}, coefficients "
         f"{shares}, {result.report['seconds']:.2f} s"
     )
-    if not any(arg.partition("=")[0] == "--method" for arg in args):
+    for pattern, own in result.report.get("layers", ()):
+        print(f"  {pattern}: coefficients {' '.join(f'{share:.3g}' for share in own)}")
+    if not file and "method" not in flags_given(args):
         print(WHY)
     if found is not None:
         print(in_words(found))
-    print(f"See it with `memonf render {options.out} --turntable --out turntable.gif`")
+    print(f"See it with `memonf render {recipe.out} --turntable --out turntable.gif`")
+
+
+def with_flags(recipe: Recipe, method: str, options: Any, given: set[str]) -> Recipe:
+    """The recipe with what the flags say in its place.
+
+    Args:
+        recipe: As read, or empty.
+        method: Name of the method to use; settings of the recipe's own method do not fit another.
+        options: The parsed command line.
+        given: Names of the options that stand on it.
+    """
+    named = ("out", "coefficients", "seed", "force")
+    changes = {name: getattr(options, name) for name in named if name in given}
+    settings = dict(recipe.settings) if method == recipe.method else {}
+    for name, value in options.settings.settings().items():
+        if name in given:
+            settings[name] = value
+    parents = options.parents or recipe.parents
+    return dataclasses.replace(recipe, parents=parents, method=method, settings=settings, **changes)
 
 
 def in_words(found: Evidence) -> str:

@@ -11,7 +11,7 @@ from pydantic import ValidationError
 
 from ..errors import InputError
 
-__all__ = ["Common", "Switch", "flag_value", "parse", "with_settings"]
+__all__ = ["Common", "Switch", "flag_value", "flags_given", "parse", "with_settings"]
 
 T = TypeVar("T")
 
@@ -74,6 +74,12 @@ def flag_value(args: Sequence[str], flag: str, default: str) -> str:
         if arg.startswith(f"{flag}="):
             return arg.partition("=")[2]
     return default
+
+
+def flags_given(args: Sequence[str]) -> set[str]:
+    """Names of the options that stand on the command line, as attributes are called."""
+    flags = (arg.partition("=")[0] for arg in args if arg.startswith("--"))
+    return {flag[2:].removeprefix("no-").replace("-", "_") for flag in flags}
 
 
 def with_settings(options: type[T], **settings: type[Any]) -> type[T]:

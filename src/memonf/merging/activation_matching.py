@@ -39,12 +39,13 @@ class ActivationMatching(MergeMethod):
     needs_positions = True
     needs_knowledge = True
     symmetric = True
+    layerwise = True
 
     def combine(self, problem: MergeProblem) -> Params:
         """See `MergeMethod.combine`."""
         positions = problem.positions(self.points, self.free_share, self.knowledge)
         aligned = align_by_activations(problem, positions, self.similarity)
-        return combine_params(aligned, problem.coefficients)
+        return combine_params(aligned, problem.layer_coefficients)
 
 
 def align_by_activations(

@@ -16,8 +16,9 @@ class Average(MergeMethod):
     summary = "params averaged as they stand, the naive control"
     paper = "Wortsman et al. 2022, Model soups, arXiv 2203.05482"
     symmetric = True
+    layerwise = True
 
     def combine(self, problem: MergeProblem) -> Params:
         """See `MergeMethod.combine`."""
         params = (problem.params(number) for number in range(len(problem.parents)))
-        return combine_params(params, problem.coefficients)
+        return combine_params(params, problem.layer_coefficients)

@@ -15,7 +15,7 @@ import itertools
 import math
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any, ClassVar
@@ -31,6 +31,7 @@ from ..knowledge import Knowledge, disagreement, union
 from ..registry import Registry
 from ..symmetry import Params, Symmetry, find_symmetry
 from ..typing import Float, PathLike, Tensor
+from .coefficients import Coefficients, read_coefficients
 from .parents import ParentFacts, Parents, check_alike
 from .positions import Positions, sample_positions, trust_in
 
@@ -54,6 +55,12 @@ SETTINGS: dict[str, Any] = {"frozen": True, "config": {"extra": "forbid"}}
 #: halves of one scene, 60 to 75 % for two scenes (docs/research/knowledge.md).
 MOST_DISAGREEMENT = 0.4
 
+#: Seeds lie in [-SEEDS, SEEDS), as torch takes them.
+SEEDS = 1 << 63
+
+#: The one tensor that the parents of weight-space methods have in common.
+BOX = "aabb"
+
 
 @dataclass(frozen=True)
 class MergeResult:
@@ -74,11 +81,13 @@ class MergeProblem:
 
     Attributes:
         parents: Two or more fields, never changed.
-        coefficients: Weight of each parent, sum 1.
+        coefficients: Weight of each parent, sum 1, overall.
         seed: Seed of every random choice.
         report: Methods note their figures here.
         began: When the merge began, on the clock of `time.perf_counter`.
         on_progress: Methods that take long call it with the share done, in [0, 1].
+        layers: Other coefficients by pattern of tensor names, see `Coefficients`; empty for methods
+            that are not `MergeMethod.layerwise`.
     """
 
     parents: Parents
@@ -87,6 +96,16 @@ class MergeProblem:
     report: dict[str, Any] = field(default_factory=dict)
     began: float = field(default_factory=time.perf_counter)
     on_progress: Callable[[float], None] = lambda share: None
+    layers: tuple[tuple[str, tuple[float, ...]], ...] = ()
+
+    @cached_property
+    def layer_coefficients(self) -> Coefficients:
+        """Coefficients of each tensor, for `combine_params`."""
+        return Coefficients(self.coefficients, self.layers)
+
+    def coefficients_of(self, tensor: str) -> tuple[float, ...]:
+        """Weight of each parent in the tensor of this name, sum 1."""
+        return self.layer_coefficients.of(tensor)
 
     @cached_property
     def symmetry(self) -> Symmetry:
@@ -161,6 +180,8 @@ class MergeMethod(ABC):
     idempotent: ClassVar[bool] = True
     #: Does merge([a, b]) compute the same function as merge([b, a])?
     symmetric: ClassVar[bool] = False
+    #: Does it heed `MergeProblem.coefficients_of`, other coefficients for chosen tensors?
+    layerwise: ClassVar[bool] = False
 
     @abstractmethod
     def combine(self, problem: MergeProblem) -> Params:
@@ -179,7 +200,7 @@ def merge(
     parents: Sequence[Field | PathLike],
     method: str = "distill",
     *,
-    coefficients: Sequence[float] | None = None,
+    coefficients: Sequence[float] | Mapping[str, Sequence[float]] | None = None,
     seed: int = 0,
     force: bool = False,
     device: torch.device | str = "cpu",
@@ -195,7 +216,10 @@ def merge(
             quality and takes parents of any kind; the weight-space methods take milliseconds to
             seconds.
         coefficients: Weight of each parent, each in [0, 1], sum 1; None weighs equally. A parent
-            with coefficient 1 is given back exactly, one with 0 has no say.
+            with coefficient 1 is given back exactly, one with 0 has no say. Methods that average
+            params take other ones for chosen tensors: a mapping from patterns of tensor names to
+            such lists, the first that matches wins, ``"default"`` for the rest
+            (docs/recipes.md).
         seed: Seed of every random choice.
         force: Merge parents that contradict each other, or know nothing, all the same.
         device: Where field files are read to.
@@ -204,21 +228,22 @@ def merge(
 
     Raises:
         MergeError: Parents that do not fit together, or contradict each other.
-        InputError: Unknown method or setting, coefficients out of range.
+        InputError: Unknown method or setting, coefficients or seed out of range.
         FieldFileError: A field file cannot be read.
     """
     started = time.perf_counter()
     chosen = build_method(method, settings)
+    if not -SEEDS <= seed < SEEDS:
+        raise InputError(f"seed: expected a whole number of 64 bits, received {seed}")
     given = Parents(parents, device)
     if not chosen.any_architecture:
         check_alike(given.facts)
-    shares = check_coefficients(coefficients, len(parents))
-    heard = [number for number, share in enumerate(shares) if share > 0]
-    heeded = given.only(heard)
+    shares = read_coefficients(coefficients, len(parents))
+    heard = heard_parents(shares, chosen, given)
+    heeded, left = given.only(heard), shares.only(heard)
     problem = MergeProblem(
-        heeded, tuple(shares[number] for number in heard), seed,
-        began=started, on_progress=on_progress,
-    )  # fmt: skip
+        heeded, left.overall, seed, began=started, on_progress=on_progress, layers=left.layers
+    )
     with torch.no_grad():
         if len(heard) == 1:
             merged = copy.deepcopy(heeded[0]).eval()
@@ -232,16 +257,37 @@ def merge(
     lineage = {
         "method": method,
         "settings": chosen.settings(),
-        "coefficients": list(shares),
+        "coefficients": list(shares.overall),
         "seed": seed,
         "parents": [facts.content for facts in given.facts],
     }
+    if shares.layers:  # a list: the first pattern that matches wins, a file sorts its mappings
+        lineage["layers"] = [[pattern, list(own)] for pattern, own in shares.layers]
     recorded: Sequence[Knowledge | None] = [facts.record.knowledge for facts in heeded.facts]
     if chosen.needs_knowledge and len(heard) > 1:
         recorded = problem.knowledge
     merged.record = merged_record(heeded.facts, recorded, lineage, merged.aabb)
     report = {**lineage, **problem.report, "seconds": time.perf_counter() - started}
     return MergeResult(merged, report)
+
+
+def heard_parents(shares: Coefficients, method: MergeMethod, parents: Parents) -> list[int]:
+    """Numbers of the parents that have a say; refuse layer coefficients that cannot be heeded."""
+    if not shares.layers:
+        return shares.heard([])
+    if not method.layerwise:
+        takers = ", ".join(name for name in METHODS if METHODS[name].layerwise)
+        raise InputError(
+            f"`{method.name}` takes one coefficient a parent, the same for all layers; these "
+            f"methods take coefficients by layer: {takers}"
+        )
+    tensors = [
+        name
+        for name, tensor in parents[0].state_dict().items()
+        if tensor.is_floating_point() and name != BOX
+    ]
+    shares.check_patterns(tensors)
+    return shares.heard(tensors)
 
 
 def check_knowledge(problem: MergeProblem, method: MergeMethod) -> None:
@@ -291,28 +337,22 @@ def build_method(name: str, settings: dict[str, Any]) -> MergeMethod:
         ) from None
 
 
-def check_coefficients(coefficients: Sequence[float] | None, parents: int) -> tuple[float, ...]:
-    """Equal coefficients by default; refuse what is not a weighting of the parents."""
-    if coefficients is None:
-        return (1.0 / parents,) * parents
-    shares = tuple(float(value) for value in coefficients)
-    if len(shares) != parents:
-        raise InputError(f"coefficients: expected {parents}, one a parent, received {len(shares)}")
-    if not all(math.isfinite(share) and 0 <= share <= 1 for share in shares):
-        raise InputError(f"coefficients: expected numbers in [0, 1], received {list(shares)}")
-    if abs(sum(shares) - 1) > 1e-6:
-        raise InputError(f"coefficients: expected a sum of 1, received {sum(shares):g}")
-    return shares
-
-
-def combine_params(params: Iterable[Params], coefficients: Sequence[float]) -> Params:
+def combine_params(
+    params: Iterable[Params], coefficients: Sequence[float] | Coefficients
+) -> Params:
     """Σ c_i params_i, in float64 then rounded once; counters are taken from the first.
 
     The parents' params are taken one after the other: only one needs to be in memory.
+
+    Args:
+        params: Params of each parent.
+        coefficients: Weight of each parent, for all tensors or for each its own.
     """
+    if not isinstance(coefficients, Coefficients):
+        coefficients = Coefficients(tuple(coefficients))
     first: Params = {}
     totals: Params = {}
-    for share, state in zip(coefficients, params, strict=True):
+    for number, state in zip(range(len(coefficients.overall)), params, strict=True):
         if not first:
             first = {name: tensor.clone() for name, tensor in state.items()}
             totals = {
@@ -321,7 +361,7 @@ def combine_params(params: Iterable[Params], coefficients: Sequence[float]) -> P
                 if tensor.is_floating_point()
             }
         for name, total in totals.items():
-            total += share * state[name].double()
+            total += coefficients.of(name)[number] * state[name].double()
     return first | {name: total.to(first[name].dtype) for name, total in totals.items()}
 
 

@@ -5,9 +5,10 @@ Symbols: μ, σ mean and standard deviation of a pre-activation over positions; 
 Averaging two aligned but imperfectly correlated units shrinks σ (σ² gains 2 c₀ c₁ ρ σ₀ σ₁ with
 ρ < 1). Without batch norm, each hidden layer is rescaled to μ* = Σ cᵢ μᵢ, σ* = Σ cᵢ σᵢ, measured
 after the layers below it are corrected, and fused: W ← (σ*/σ) W, b ← μ* + (σ*/σ)(b − μ). A point
-counts for parent i by its trust tᵢ (what it saw there), for the merge by Σ cᵢ tᵢ. With batch norm
-the averaged γ and β already hold the targets, so re-estimating the running statistics of the merged
-field, cumulatively, is the same correction.
+counts for parent i by its trust tᵢ (what it saw there), for the merge by Σ cᵢ tᵢ; cᵢ are those of
+the layer's weight, where layers have their own. With batch norm the averaged γ and β already hold
+the targets, so re-estimating the running statistics of the merged field, cumulatively, is the same
+correction.
 
 Reference:
     Jordan et al. 2022, REPAIR, arXiv 2211.08403.
@@ -29,6 +30,7 @@ from ..symmetry import Params, Symmetry, record
 from ..typing import Float, Tensor
 from .activation_matching import align_by_activations
 from .base import METHODS, SETTINGS, MergeMethod, MergeProblem, combine_params, settings_dataclass
+from .coefficients import Coefficients
 from .positions import Positions
 from .weight_matching import align_by_weights
 
@@ -57,6 +59,7 @@ class RepairMethod(MergeMethod):
     paper = PAPER
     needs_positions = True
     needs_knowledge = True
+    layerwise = True
 
     @abstractmethod
     def align(self, problem: MergeProblem, positions: Positions) -> Iterator[Params]:
@@ -123,11 +126,11 @@ def repair(problem: MergeProblem, aligned: Iterable[Params], positions: Position
             targets.append(statistics_of(symmetry, network, positions.inputs, names, trust))
             yield params
 
-    merged = problem.field_with(combine_params(measured(), problem.coefficients))
+    merged = problem.field_with(combine_params(measured(), problem.layer_coefficients))
     if any(isinstance(module, _BatchNorm) for module in merged.modules()):
         reestimate_running_statistics(symmetry, merged, positions.inputs)
     else:
-        rescale_layers(symmetry, merged, targets, problem.coefficients, positions)
+        rescale_layers(symmetry, merged, targets, problem.layer_coefficients, positions)
     return dict(merged.state_dict())
 
 
@@ -135,13 +138,13 @@ def rescale_layers(
     symmetry: Symmetry,
     merged: Field,
     targets: Sequence[Statistics],
-    coefficients: Sequence[float],
+    coefficients: Coefficients,
     positions: Positions,
 ) -> None:
-    """Correct every hidden layer of `merged` in place, bottom to top."""
-    shares = positions.trust.new_tensor(coefficients)
-    trust = shares @ positions.trust
+    """Correct every hidden layer of `merged` in place, bottom to top, by its own coefficients."""
     for layer_name, value_name in symmetry.pre_activations.items():
+        shares = coefficients.of(f"{layer_name}.weight")
+        trust = positions.trust.new_tensor(shares) @ positions.trust
         layer = merged.get_submodule(layer_name)
         assert isinstance(layer, nn.Linear)
         # Measured anew for each layer: the layers below have just been corrected.
@@ -150,7 +153,7 @@ def rescale_layers(
         ]
         target_mean = torch.zeros_like(mean)
         target_deviation = torch.zeros_like(deviation)
-        for share, target in zip(coefficients, targets, strict=True):
+        for share, target in zip(shares, targets, strict=True):
             target_mean += share * target[value_name][0]
             target_deviation += share * target[value_name][1]
         # A unit that does not vary cannot be stretched; it only gets its mean.

@@ -40,6 +40,7 @@ class WeightMatching(MergeMethod):
     summary = "units aligned by their params, then averaged"
     paper = "Ainsworth et al. 2022, Git Re-Basin, arXiv 2209.04836"
     symmetric = True
+    layerwise = True
 
     def combine(self, problem: MergeProblem) -> Params:
         """See `MergeMethod.combine`."""
@@ -47,7 +48,7 @@ class WeightMatching(MergeMethod):
             solver=self.solver, restarts=self.restarts, scales=self.scales, signs=self.signs,
             equal_tensors=self.equal_tensors, seed=problem.seed,
         )  # fmt: skip
-        return combine_params(align(problem, matcher), problem.coefficients)
+        return combine_params(align(problem, matcher), problem.layer_coefficients)
 
 
 def align_by_weights(problem: MergeProblem) -> Iterator[Params]:
