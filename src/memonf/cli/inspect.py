@@ -81,15 +81,7 @@ def run(args: Sequence[str]) -> None:
         "training": record.training,
         "lineage": record.lineage,
         "content": content_hash(field),
-        "symmetry": [
-            {
-                "group": group.name,
-                "units": group.size,
-                "also": group.kind,
-                "axes": [f"{s.tensor}[{s.axis}][{s.start}:{s.stop}]" for s in group.slices],
-            }
-            for group in find_symmetry(field).groups
-        ],
+        "symmetry": symmetry_rows(field),
     }
     if options.png is not None:
         draw_knowledge(field, knowledge, options.png, name=options.field.name)
@@ -101,14 +93,61 @@ def run(args: Sequence[str]) -> None:
         return
     for key, value in content.items():
         if key == "symmetry":
-            for row in value:
-                print(f"  {row['group']}: {row['units']} units, also {row['also']}; "
-                      f"{', '.join(row['axes'])}")  # fmt: skip
+            print_symmetry(value)
         elif key == "knowledge":
             words = [*summary_in_words(value), f"at most {value['most_views']} views of a cell"]
             print(f"knowledge: {value['source']}; {', '.join(words)}")
         else:
             print(f"{key}: {value}")
+
+
+def symmetry_rows(field: Field) -> list[dict[str, Any]] | str:
+    """The groups of a field, as plain values; in words why it cannot be read, if so."""
+    try:
+        groups = find_symmetry(field).groups
+    except InputError as error:
+        return str(error)
+    return [
+        {
+            "group": group.name,
+            "units": group.size,
+            "also": group.kind,
+            "axes": [str(part) for part in group.slices],
+            "gauges": [
+                {
+                    "kind": gauge.kind,
+                    "rows": [str(part) for part in gauge.rows],
+                    "columns": [str(part) for part in gauge.columns],
+                }
+                for gauge in group.gauges
+            ],
+        }
+        for group in groups
+    ]
+
+
+#: What each gauge does to a unit, in words.
+GAUGES = {
+    "scale": "positive scale",
+    "sign": "sign",
+    "turn": "sign and half turns of a sine",
+    "linear": "any invertible map",
+}
+
+
+def print_symmetry(rows: list[dict[str, Any]] | str) -> None:
+    """One paragraph a group: which axes share its order, and what else can be done to its units."""
+    if isinstance(rows, str):
+        print(f"symmetry: none found; {rows}")
+        return
+    print(f"symmetry: {len(rows)} groups of hidden units")
+    for row in rows:
+        print(f"  {row['group']}: {row['units']} units in one order on {', '.join(row['axes'])}")
+        for gauge in row["gauges"]:
+            print(
+                f"    {GAUGES[gauge['kind']]}: {', '.join(gauge['rows'])} times it, "
+                f"{', '.join(gauge['columns']) or 'nothing'} divided by it"
+            )
 
 
 def write_recipe(field: Field, source: Path, out: Path) -> None:

@@ -29,7 +29,7 @@ from ..errors import InputError, MergeError, nearest
 from ..fields import Field, Record, known
 from ..knowledge import Knowledge, disagreement, union
 from ..registry import Registry
-from ..symmetry import Params, Symmetry, find_symmetry
+from ..symmetry import Params, Symmetry, find_symmetry, verify
 from ..typing import Float, PathLike, Tensor
 from .coefficients import Coefficients, read_coefficients
 from .parents import ParentFacts, Parents, check_alike
@@ -54,6 +54,10 @@ SETTINGS: dict[str, Any] = {"frozen": True, "config": {"extra": "forbid"}}
 #: Of the solid cells that two parents saw, the share that only one found solid: below 1 % for two
 #: halves of one scene, 60 to 75 % for two scenes (docs/research/knowledge.md).
 MOST_DISAGREEMENT = 0.4
+#: Points at which the symmetry is verified before parents are aligned by it, and the change of
+#: outputs there that passes for float noise.
+VERIFIED_POINTS = 64
+MOST_CHANGE = 1e-4
 
 #: Seeds lie in [-SEEDS, SEEDS), as torch takes them.
 SEEDS = 1 << 63
@@ -109,8 +113,16 @@ class MergeProblem:
 
     @cached_property
     def symmetry(self) -> Symmetry:
-        """Symmetry of the first parent's architecture."""
-        return find_symmetry(self.parents[0])
+        """Symmetry of the first parent's architecture, verified on that parent.
+
+        Raises:
+            InputError: The forward pass cannot be read.
+            MergeError: What was read is no symmetry.
+        """
+        first = self.parents[0]
+        found = find_symmetry(first)
+        check_symmetry(first, found, self.seed)
+        return found
 
     @cached_property
     def knowledge(self) -> tuple[Knowledge, ...]:
@@ -288,6 +300,23 @@ def heard_parents(shares: Coefficients, method: MergeMethod, parents: Parents) -
     ]
     shares.check_patterns(tensors)
     return shares.heard(tensors)
+
+
+def check_symmetry(field: Field, symmetry: Symmetry, seed: int) -> None:
+    """Refuse to align by a symmetry of which a random element changes what the field computes."""
+    generator = torch.Generator().manual_seed(seed)
+    positions = 2 * torch.rand(VERIFIED_POINTS, 3, generator=generator) - 1
+    directions = torch.randn(VERIFIED_POINTS, 3, generator=generator)
+    directions = torch.nn.functional.normalize(directions, dim=-1)
+    inputs = [positions.to(field.aabb), directions.to(field.aabb)]
+    changed = verify(field, symmetry, inputs, seed=seed).outputs
+    if not changed <= MOST_CHANGE:
+        raise MergeError(
+            f"field `{field.name}`: changing its params by the symmetry that was read off its "
+            f"forward pass changes its outputs by {changed:.1e} of their size (at most "
+            f"{MOST_CHANGE:.0e} is float noise); its `raw` does something that is misread. Merge "
+            "with `distill`, which needs no symmetry"
+        )
 
 
 def check_knowledge(problem: MergeProblem, method: MergeMethod) -> None:

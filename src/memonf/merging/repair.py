@@ -31,10 +31,17 @@ from ..typing import Float, Tensor
 from .activation_matching import align_by_activations
 from .base import METHODS, SETTINGS, MergeMethod, MergeProblem, combine_params, settings_dataclass
 from .coefficients import Coefficients
+from .combined_matching import align_by_both
 from .positions import Positions
 from .weight_matching import align_by_weights
 
-__all__ = ["ActivationMatchingRepair", "AverageRepair", "WeightMatchingRepair", "repair"]
+__all__ = [
+    "ActivationMatchingRepair",
+    "AverageRepair",
+    "CombinedMatchingRepair",
+    "WeightMatchingRepair",
+    "repair",
+]
 
 #: Traced value -> mean and standard deviation of each unit.
 Statistics: TypeAlias = "dict[str, tuple[Float[Tensor, ' units'], Float[Tensor, ' units']]]"
@@ -106,6 +113,18 @@ class ActivationMatchingRepair(RepairMethod):
     def align(self, problem: MergeProblem, positions: Positions) -> Iterator[Params]:
         """See `RepairMethod.align`."""
         return align_by_activations(problem, positions)
+
+
+@METHODS.register("combined_matching_repair")
+@settings_dataclass(**SETTINGS)
+class CombinedMatchingRepair(RepairMethod):
+    """Combined matching, then REPAIR at the same positions."""
+
+    summary = "combined matching, statistics repaired"
+
+    def align(self, problem: MergeProblem, positions: Positions) -> Iterator[Params]:
+        """See `RepairMethod.align`."""
+        return align_by_both(problem, positions)
 
 
 def repair(problem: MergeProblem, aligned: Iterable[Params], positions: Positions) -> Params:
