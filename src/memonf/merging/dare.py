@@ -31,10 +31,11 @@ class Dare(AncestorMethod):
         ancestor: Field file that the parents were trained from; empty to draw the initial params
             anew.
         strength: Length of the step away from the ancestor.
-        drop: Share of each task vector's entries that is dropped.
+        drop: Share of each task vector's entries that is dropped; 0.9 in the paper, whose parents
+            moved less.
     """
 
-    drop: Annotated[float, Limits(ge=0, lt=1)] = 0.5
+    drop: Annotated[float, Limits(ge=0, lt=1)] = 0.1
 
     summary = "task vectors thinned at random and rescaled, then averaged"
     paper = "Yu et al. 2023, DARE, arXiv 2311.03099"

@@ -33,10 +33,11 @@ class Ties(AncestorMethod):
         ancestor: Field file that the parents were trained from; empty to draw the initial params
             anew.
         strength: Length of the step away from the ancestor.
-        keep: Share of each task vector's entries that is kept, the largest ones.
+        keep: Share of each task vector's entries that is kept, the largest ones; 0.2 in the paper,
+            whose parents moved less.
     """
 
-    keep: Annotated[float, Limits(gt=0, le=1)] = 0.2
+    keep: Annotated[float, Limits(gt=0, le=1)] = 0.8
 
     summary = "task vectors trimmed, signs elected, those that agree averaged"
     paper = "Yadav et al. 2023, TIES-Merging, arXiv 2306.01708"
