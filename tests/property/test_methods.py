@@ -15,6 +15,7 @@ from conftest import BOX, descendant, outputs, relative_difference, small_field
 import memonf
 from memonf.checkpoint import content_hash
 from memonf.errors import MergeError
+from memonf.experiment import CompareSettings
 from memonf.fields import Field, build_field, known
 from memonf.fields.base import activate_density
 from memonf.knowledge import SOLID_RESOLUTION
@@ -29,7 +30,7 @@ from memonf.merging.parents import Parents
 from memonf.merging.regmean import NormalEquations, own_points
 from memonf.merging.repair import weighted_moments
 from memonf.merging.ties import agreeing, trimmed
-from memonf.training import INITIAL_PARAMS, SHARED_SEED
+from memonf.training import INITIAL_PARAMS, SHARED_SEED, TrainSettings
 
 merge = functools.partial(merge_checked, force=True)
 POINTS = 1024
@@ -393,3 +394,14 @@ def test_ancestors_of_older_files_and_of_independent_seeds_are_drawn_anew() -> N
         parent.record = dataclasses.replace(parent.record, training=training)
     with pytest.raises(MergeError, match="no record"):
         merge(parents, "task_arithmetic")
+
+
+def test_a_comparison_of_independent_parents_leaves_out_what_needs_an_ancestor() -> None:
+    names = {
+        initialization: CompareSettings(
+            "x", train=TrainSettings(initialization=initialization)
+        ).method_names()
+        for initialization in ("shared", "independent")
+    }
+    assert set(names["shared"]) == set(METHODS)
+    assert set(names["shared"]) - set(names["independent"]) == set(ANCESTOR_METHODS)

@@ -50,7 +50,7 @@ class Ties(AncestorMethod):
         def kept() -> Iterator[Params]:
             return (trimmed(vector, self.keep) for vector in task_vectors(problem, ancestor))
 
-        # Twice the same work, so that the vectors of one parent are in memory at once.
+        # The same work thrice: the vectors of only one parent are in memory at a time.
         elected = combine_params(kept(), problem.coefficients)
         agreed = combine_params(
             (agreeing(vector, elected) for vector in kept()), problem.coefficients
