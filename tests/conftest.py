@@ -22,10 +22,12 @@ import torch  # noqa: E402
 
 import memonf  # noqa: E402
 from memonf.cameras import turntable  # noqa: E402
+from memonf.checkpoint import content_hash  # noqa: E402
 from memonf.fields import Field, build_field  # noqa: E402
 from memonf.fields.nerf import NerfConfig  # noqa: E402
 from memonf.fields.siren import SirenConfig  # noqa: E402
 from memonf.fields.tiny_nerf import TinyNerfConfig  # noqa: E402
+from memonf.training import INITIAL_PARAMS, SHARED_SEED  # noqa: E402
 
 torch.set_num_threads(1)
 
@@ -54,7 +56,25 @@ ARCHITECTURES = {
 def small_field(kind: str, seed: int = 0) -> Field:
     """A field whose params, biases and norm statistics are all random, none of them special."""
     name, config = ARCHITECTURES[kind]
-    field = build_field(name, config, BOX, seed=seed)
+    return made_random(build_field(name, config, BOX, seed=seed), seed)
+
+
+def descendant(kind: str, seed: int = 0) -> Field:
+    """A small field that moved, as its record says, away from the params that all share."""
+    name, config = ARCHITECTURES[kind]
+    field = build_field(name, config, BOX, seed=SHARED_SEED)
+    training = {"initialization": "shared", INITIAL_PARAMS: content_hash(field)}
+    generator = torch.Generator().manual_seed(2000 + seed)
+    with torch.no_grad():
+        for param in field.parameters():
+            param += 0.05 * torch.randn(param.shape, generator=generator)
+    field = made_random(field, seed)
+    field.record = dataclasses.replace(field.record, training=training)
+    return field
+
+
+def made_random(field: Field, seed: int) -> Field:
+    """The same field with random biases and norms, and a head that reaches solid densities."""
     generator = torch.Generator().manual_seed(1000 + seed)
     for key, tensor in field.state_dict().items():
         if key.endswith(("bias", "running_mean")):

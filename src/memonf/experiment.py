@@ -34,7 +34,7 @@ from .merging import METHODS, merge
 from .metrics import psnr
 from .rendering import Renderer
 from .resume import train_to_file
-from .training import TrainSettings, new_trainer
+from .training import INITIAL_PARAMS, TrainSettings, new_trainer
 from .workers import Observer, Workers, report
 from .yardsticks import BLENDS, STARTS, Blend
 
@@ -113,8 +113,10 @@ class CompareSettings:
         """The methods to run, known names only."""
         for name in self.methods:
             METHODS[name]
-        known = [name for name in SHOWN_FIRST if name in METHODS]
-        return list(self.methods) or [*known, *(name for name in METHODS if name not in known)]
+        shared = self.train.initialization == "shared"
+        names = [name for name in METHODS if shared or not METHODS[name].needs_ancestor]
+        known = [name for name in SHOWN_FIRST if name in names]
+        return list(self.methods) or [*known, *(name for name in names if name not in known)]
 
 
 @dataclass(frozen=True)
@@ -391,6 +393,8 @@ def already_trained(path: Path, fresh: Field) -> bool:
     except FieldFileError:
         return False
     wanted, known = fresh.record.training, found.record.training
+    # What a training began with was not always recorded.
+    known = {INITIAL_PARAMS: wanted[INITIAL_PARAMS], **known}
     return (
         found.config == fresh.config
         and torch.equal(found.aabb, fresh.aabb.cpu())

@@ -23,7 +23,7 @@ from .checkpoint import save
 from .errors import InputError
 from .fields import Field
 from .files import check_writable, replacing
-from .training import Progress, Trainer, finished_field
+from .training import INITIAL_PARAMS, Progress, Trainer, finished_field
 from .typing import PathLike
 
 __all__ = ["state_path", "train_to_file"]
@@ -127,9 +127,10 @@ def restore_state(trainer: Trainer, path: Path) -> None:
         raise InputError(
             f"{path}: cannot be read ({error}); remove it to train from the start"
         ) from None
+    # What a run began with was not always recorded.
     ours = json.loads(json.dumps(run_settings(trainer)))
     for key, value in ours.items():
-        if saved.get(key) != value:
+        if saved.get(key) != value and not (key == INITIAL_PARAMS and key not in saved):
             raise InputError(
                 f"{path}: begun with `{key}` = {saved.get(key)!r}, now it is {value!r}; repeat "
                 "the settings of the first call, or leave --resume out to start anew"

@@ -15,6 +15,7 @@ bytes. Called by the command line and by `memonf.experiment`.
 
 from __future__ import annotations
 
+import copy
 import math
 import time
 from collections.abc import Callable
@@ -27,6 +28,7 @@ from pydantic import Field as Limits
 from pydantic.dataclasses import dataclass as settings_dataclass
 
 from .cameras import Rays
+from .checkpoint import content_hash, load
 from .data import Scene, Views, composite_on
 from .errors import InputError, TrainingError
 from .fields import Field, FieldConfig, Record, build_field, known
@@ -34,17 +36,31 @@ from .knowledge import SOLID_RESOLUTION
 from .rendering import composite
 from .sampling import MarchSettings, OccupancyGrid, RaySamples, march
 from .symmetry import find_symmetry
-from .typing import Tensor
+from .typing import PathLike, Tensor
 
-__all__ = ["Progress", "TrainSettings", "Trainer", "new_trainer", "train"]
+__all__ = [
+    "DEFAULT_FIELD",
+    "INITIAL_PARAMS",
+    "SHARED_SEED",
+    "Progress",
+    "TrainSettings",
+    "Trainer",
+    "new_trainer",
+    "train",
+]
 
 #: Samples evaluated and differentiated at once; their activations stay in a core's cache.
 CHUNK = 6144
 #: Points a step at which free space is taught to be empty.
 FREE_POINTS = 1024
 DEFAULT_STEPS = 1500
+DEFAULT_FIELD = "tiny_nerf"
 #: Seed of the initial params that all parents share by default.
 SHARED_SEED = 0
+#: Key of a training record: content hash of the field before the first step.
+INITIAL_PARAMS = "initial_params"
+#: What `initialization` is in the record of a field that started from another's params.
+FROM_A_FIELD = "field"
 
 
 @settings_dataclass(frozen=True, config=ConfigDict(extra="forbid"))
@@ -393,17 +409,23 @@ def new_trainer(
     *,
     group: str = "all",
     overlap: float = 0.0,
-    field: str = "tiny_nerf",
+    field: str | None = None,
     config: FieldConfig | None = None,
     settings: TrainSettings | None = None,
+    start: Field | PathLike | None = None,
     device: torch.device | str = "cpu",
 ) -> Trainer:
     """Set up a training run; see `train`."""
     settings = settings or TrainSettings()
     views = scene.views("train", group, overlap)
-    independent = settings.initialization == "independent"
-    initial_seed = settings.seed if independent else SHARED_SEED
-    built = build_field(field, config, scene.aabb, seed=initial_seed)
+    recorded = asdict(settings)
+    if start is None:
+        independent = settings.initialization == "independent"
+        initial_seed = settings.seed if independent else SHARED_SEED
+        built = build_field(field or DEFAULT_FIELD, config, scene.aabb, seed=initial_seed)
+    else:
+        built = copy_of(start, field, config, scene)
+        recorded["initialization"] = FROM_A_FIELD
     built.record = Record(
         near=scene.near,
         far=scene.far,
@@ -411,9 +433,45 @@ def new_trainer(
         cameras=views.cameras,
         group=group,
         scene=scene.name,
-        training={**asdict(settings), "overlap": overlap},
+        training={**recorded, "overlap": overlap, INITIAL_PARAMS: content_hash(built)},
     )
     return Trainer(built.to(device), views, scene, settings)
+
+
+def copy_of(
+    start: Field | PathLike, field: str | None, config: FieldConfig | None, scene: Scene
+) -> Field:
+    """A new field with the params of an earlier one.
+
+    Args:
+        start: The earlier field, or its file.
+        field: Architecture it must have; None for its own.
+        config: Configuration it must have; None for its own.
+        scene: Its box must be this scene's.
+
+    Raises:
+        InputError: They differ; the message names where.
+    """
+    earlier = start if isinstance(start, Field) else load(start)
+    named = "the field to start from" if isinstance(start, Field) else f"{start}"
+    if field is not None and field != earlier.name:
+        raise InputError(
+            f"{named}: architecture `{earlier.name}`, asked for is `{field}`; leave it out to "
+            "train on with that of the start"
+        )
+    theirs = earlier.config.as_dict()
+    for key, value in ({} if config is None else config.as_dict()).items():
+        if theirs.get(key) != value:
+            raise InputError(
+                f"{named}: `{key}` is {theirs.get(key)!r}, asked for is {value!r}; leave it out to "
+                "train on with that of the start"
+            )
+    if not torch.allclose(earlier.aabb.cpu(), scene.aabb, rtol=0, atol=1e-6):
+        raise InputError(
+            f"{named}: box {earlier.aabb.tolist()}, {scene.name} has {scene.aabb.tolist()}; params "
+            "mean another place in another box: start afresh, or take the data set of the start"
+        )
+    return copy.deepcopy(earlier).cpu()
 
 
 def finished_field(trainer: Trainer) -> Field:
@@ -440,9 +498,10 @@ def train(
     *,
     group: str = "all",
     overlap: float = 0.0,
-    field: str = "tiny_nerf",
+    field: str | None = None,
     config: FieldConfig | None = None,
     settings: TrainSettings | None = None,
+    start: Field | PathLike | None = None,
     device: torch.device | str = "cpu",
     on_step: Callable[[Progress], None] | None = None,
 ) -> Field:
@@ -452,19 +511,21 @@ def train(
         scene: Data set with a ``train`` split.
         group: ``all``, ``front``, ``rear`` or ``sector K/N``.
         overlap: Degrees of azimuth that neighbouring groups share.
-        field: Registered architecture.
-        config: Its configuration; None for the defaults.
+        field: Registered architecture; None for tiny_nerf, or that of `start`.
+        config: Its configuration; None for the defaults, or that of `start`.
         settings: Length, optimiser, seed, …
+        start: Earlier field, or its file, from whose params to train on; None for fresh ones.
         device: Where to train.
         on_step: Called after each step.
 
     Raises:
         DataError: No camera in the group.
+        InputError: `start` has another architecture, configuration or box.
         TrainingError: The loss diverged or the field became empty.
     """
     trainer = new_trainer(
         scene, group=group, overlap=overlap, field=field, config=config,
-        settings=settings, device=device,
+        settings=settings, start=start, device=device,
     )  # fmt: skip
     while not trainer.done:
         progress = trainer.step()

@@ -17,7 +17,7 @@ import pytest
 from conftest import ARCHITECTURES, small_field
 from PIL import Image
 
-from memonf.checkpoint import load, save
+from memonf.checkpoint import content_hash, load, save
 from memonf.cli import main
 from memonf.data import load_scene
 from memonf.fields import known
@@ -181,6 +181,35 @@ def test_student_and_budget_can_be_chosen(orphans, tmp_path: Path, capsys) -> No
     assert (config.width, config.frequencies, config.depth) == (16, 3, 2)
 
 
+def test_fields_trained_on_from_one_field_merge_by_what_they_learnt(tmp_path, capsys) -> None:
+    start = tmp_path / "start.safetensors"
+    quick = ["--data", SCENE, "--steps", "2", "--rays", "64", "--quiet"]
+    status, said = called(
+        "train", *quick, "--field", "nerf", "--width", "16", "--depth", "2", "--skips", "1",
+        "--out", start, capsys=capsys,
+    )  # fmt: skip
+    assert status == 0, said
+    paths = [tmp_path / f"{group}.safetensors" for group in ("front", "rear")]
+    for path in paths:
+        on = ["train", *quick, "--group", path.stem, "--start", start, "--out", path]
+        status, said = called(*on, capsys=capsys)
+        assert status == 0, said
+        assert load(path).config == load(start).config
+        assert load(path).record.training["initial_params"] == content_hash(load(start))
+    status, said = called(*on, "--field", "nerf", "--width", "24", capsys=capsys)
+    assert status == 2
+    assert "`width` is 16, asked for is 24" in said
+    out = tmp_path / "merged.safetensors"
+    merge = ["merge", *paths, "--force", "--quiet", "--without-evidence", "--out", out]
+    status, said = called(*merge, "--method", "task_arithmetic", capsys=capsys)
+    assert status == 2
+    assert "--ancestor FILE" in said
+    step = ["--ancestor", start, "--strength", "0"]
+    status, said = called(*merge, "--method", "task_arithmetic", *step, capsys=capsys)
+    assert status == 0, said
+    assert content_hash(load(out)) == content_hash(load(start))
+
+
 def test_contradictory_parents_need_force(tmp_path: Path, capsys) -> None:
     paths = []
     for seed in (1, 2):
@@ -335,6 +364,14 @@ def test_resume_refuses_other_settings(tmp_path: Path) -> None:
         ),
         (["train", "--data", SCENE, "--out", "x.safetensors", "--width", "-3"], "--width"),
         (["train", "--data", SCENE, "--field", "nerv", "--out", "x"], "did you mean `nerf`"),
+        (
+            ["train", "--data", SCENE, "--start", "none.safetensors", "--out", "x.safetensors"],
+            "none.safetensors: there is no such file",
+        ),
+        (
+            ["train", "--data", SCENE, "--start", "x.safetensors", "--out", "x.safetensors"],
+            "--out x.safetensors: is the field to start from",
+        ),
         (["eval", "gone.safetensors", "--data", SCENE], "there is no such file"),
         (["merge", "a.safetensors", "--method", "averag", "--out", "x"], "did you mean `average`"),
         (["render", "a.safetensors", "--out", "x.avi"], "expected .png, .gif"),

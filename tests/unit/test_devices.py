@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 import torch
-from conftest import small_field
+from conftest import descendant, small_field
 
 from memonf.cameras import turntable
 from memonf.devices import pick_device
@@ -27,7 +27,8 @@ def test_devices_that_are_not_there_are_refused(name: str) -> None:
 @needs_gpu
 @pytest.mark.parametrize("method", list(METHODS))
 def test_merges_agree_on_cpu_and_gpu(method: str) -> None:
-    parents = [small_field("tiny_nerf", seed) for seed in (1, 2)]
+    made = descendant if METHODS[method].needs_ancestor else small_field
+    parents = [made("tiny_nerf", seed) for seed in (1, 2)]
     on_cpu = merge(parents, method).field
     on_gpu = merge([parent.to("cuda") for parent in parents], method).field
     assert on_gpu.aabb.device.type == "cuda"

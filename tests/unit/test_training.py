@@ -9,6 +9,7 @@ import pytest
 import torch
 
 import memonf
+from memonf.checkpoint import content_hash
 from memonf.errors import DataError, InputError
 from memonf.evaluation import evaluate
 from memonf.fields import known
@@ -73,6 +74,81 @@ def test_seeds_share_initial_params_unless_told_otherwise(robot) -> None:
     assert torch.equal(first(1, "shared"), first(2, "shared"))
     assert not torch.equal(first(1, "independent"), first(2, "independent"))
     assert torch.equal(first(2, "independent"), first(2, "independent"))
+
+
+def test_what_a_field_was_before_the_first_step_is_recorded(robot) -> None:
+    first, second, other = (
+        new_trainer(
+            robot, group=group, config=SMALL,
+            settings=dataclasses.replace(SHORT, seed=seed, initialization=initialization),
+        )
+        for group, seed, initialization in (
+            ("front", 1, "shared"), ("rear", 2, "shared"), ("rear", 2, "independent"),
+        )
+    )  # fmt: skip
+    recorded = [t.field.record.training["initial_params"] for t in (first, second, other)]
+    assert recorded[0] == recorded[1] == content_hash(first.field)
+    assert recorded[2] == content_hash(other.field) != recorded[0]
+    first.step()
+    assert first.field.record.training["initial_params"] == recorded[0]
+    assert content_hash(first.field) != recorded[0]
+
+
+def test_training_goes_on_from_an_earlier_field(robot, tmp_path: Path) -> None:
+    config = dataclasses.replace(SMALL, batch_norm=True)
+    settings = dataclasses.replace(SHORT, steps=40)
+    earlier = train(robot, group="front", config=config, settings=settings)
+    memonf.save(earlier, tmp_path / "earlier.safetensors")
+    before = content_hash(earlier)
+    for start in (earlier, tmp_path / "earlier.safetensors"):
+        trainer = new_trainer(robot, group="rear", settings=SHORT, start=start)
+        assert content_hash(trainer.field) == before
+        record = trainer.field.record
+        assert record.training["initial_params"] == before
+        assert record.training["initialization"] == "field"
+        assert (record.group, record.knowledge, record.lineage) == ("rear", None, {})
+        trainer.step()
+        assert content_hash(trainer.field) != before
+    assert content_hash(earlier) == before
+    settings = dataclasses.replace(SHORT, steps=1, muon_rate=1e-6, adam_rate=1e-6)
+    field = train(robot, group="front", settings=settings, start=earlier)
+    scores = [evaluate(one, robot, group="front", most_views=2).psnr for one in (earlier, field)]
+    assert scores[1] == pytest.approx(scores[0], abs=1.0)
+
+
+def test_a_start_that_does_not_fit_is_refused_by_name(robot) -> None:
+    start = new_trainer(robot, config=SMALL, settings=SHORT).field
+    with pytest.raises(InputError, match="architecture `tiny_nerf`, asked for is `nerf`"):
+        new_trainer(robot, field="nerf", start=start)
+    wide = dataclasses.replace(SMALL, width=33)
+    with pytest.raises(InputError, match="`width` is 32, asked for is 33"):
+        new_trainer(robot, config=wide, start=start)
+    start.aabb *= 2
+    with pytest.raises(InputError, match="params mean another place in another box"):
+        new_trainer(robot, start=start)
+
+
+def test_files_from_before_the_first_params_were_recorded_stand(robot, tmp_path: Path) -> None:
+    from memonf.experiment import already_trained
+    from memonf.resume import restore_state, save_state
+
+    fresh = new_trainer(robot, config=SMALL, settings=SHORT)
+    known_by = fresh.field.record.training
+    older = {key: value for key, value in known_by.items() if key != "initial_params"}
+
+    def written(training) -> Path:
+        trained = new_trainer(robot, config=SMALL, settings=SHORT)
+        trained.field.record = dataclasses.replace(trained.field.record, training=training)
+        memonf.save(trained.field, tmp_path / "field.safetensors")
+        save_state(trained, tmp_path / "field.training")
+        return tmp_path / "field.safetensors"
+
+    for training in (older, known_by):
+        assert already_trained(written(training), fresh.field)
+        restore_state(fresh, tmp_path / "field.training")
+    assert not already_trained(written(known_by | {"initial_params": "0"}), fresh.field)
+    with pytest.raises(InputError, match="begun with `initial_params` = '0'"):
+        restore_state(fresh, tmp_path / "field.training")
 
 
 def test_state_restores_to_the_same_next_step(robot) -> None:

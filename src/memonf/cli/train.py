@@ -12,10 +12,11 @@ import tyro
 
 from ..data import load_scene
 from ..devices import pick_device
+from ..errors import InputError
 from ..fields import FIELDS
 from ..files import check_writable
 from ..resume import state_path, train_to_file
-from ..training import TrainSettings, new_trainer
+from ..training import DEFAULT_FIELD, TrainSettings, new_trainer
 from .options import Common, Switch, flag_value, parse, with_settings
 from .progress import training_progress
 
@@ -25,6 +26,7 @@ EXAMPLES = """\
   memonf train --data embedded:robot --group front --seed 1 --out front.safetensors
   memonf train --data lego --group rear --field nerf --seconds 300 --out rear.safetensors
   memonf train --data lego --group "sector 2/5" --batch-norm --steps 2000 --out two.safetensors
+  memonf train --data lego --group front --start both.safetensors --out front.safetensors
   memonf train ... --resume --out front.safetensors      # after an interruption\
 """
 
@@ -40,6 +42,7 @@ class Train(Common):
         overlap: Degrees of azimuth that neighbouring groups share.
         front: Horizontal direction (x y) towards the front cameras; the format's own if left out.
         field: Architecture: tiny_nerf (position only) or nerf (position and direction).
+        start: Field file from whose params to train on; architecture and configuration are its own.
         resume: Continue an interrupted training of the same --out.
     """
 
@@ -48,24 +51,33 @@ class Train(Common):
     group: str = "all"
     overlap: float = 0.0
     front: Annotated[tuple[float, float] | None, tyro.conf.arg(metavar="X Y")] = None
-    field: str = "tiny_nerf"
+    field: str = DEFAULT_FIELD
+    start: Path | None = None
     resume: Switch = False
 
 
 def run(args: Sequence[str]) -> None:
     """Run the verb."""
-    config = FIELDS[flag_value(args, "--field", "tiny_nerf")].Config
+    config = FIELDS[flag_value(args, "--field", DEFAULT_FIELD)].Config
     options = parse(
         with_settings(Train, settings=TrainSettings, config=config), "train", args, EXAMPLES
     )
     check_writable(options.out)
+    if options.start is not None and options.start.resolve() == options.out.resolve():
+        raise InputError(f"--out {options.out}: is the field to start from; choose another name")
+    chosen_config = options.config  # type: ignore[attr-defined]
+    chosen_field: str | None = options.field
+    if options.start is not None:  # what was not asked for follows the start
+        chosen_config = None if chosen_config == config() else chosen_config
+        chosen_field = flag_value(args, "--field", "") or None
     trainer = new_trainer(
         load_scene(options.data, front=options.front),
         group=options.group,
         overlap=options.overlap,
-        field=options.field,
-        config=options.config,  # type: ignore[attr-defined]
+        field=chosen_field,
+        config=chosen_config,
         settings=options.settings,  # type: ignore[attr-defined]
+        start=options.start,
         device=pick_device(options.device),
     )
     with training_progress(f"train {options.group}", show=not options.quiet) as on_step:

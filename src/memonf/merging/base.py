@@ -184,6 +184,8 @@ class MergeMethod(ABC):
     needs_positions: ClassVar[bool] = False
     #: Does it look at what the parents saw?
     needs_knowledge: ClassVar[bool] = False
+    #: Does it take only parents that were trained from the same params?
+    needs_ancestor: ClassVar[bool] = False
     #: Does it take parents of different architectures, sizes, boxes and backgrounds?
     any_architecture: ClassVar[bool] = False
     #: Is the merge fitted to what the parents say, rather than combined from their params?

@@ -108,12 +108,12 @@ def layer_input(field: Field, name: str, positions: Positions) -> Float[Tensor, 
 
 def run_through(
     field: Field, positions: Positions, hooks: Iterable[torch.utils.hooks.RemovableHandle]
-) -> None:
-    """Evaluate a field's network with hooks that are taken off again."""
+) -> tuple[Tensor, Tensor]:
+    """Evaluate a field's network with hooks that are taken off again; see `Field.raw`."""
     try:
         where, towards = positions.inputs
         assert where is not None
-        field.raw(where, towards)
+        return field.raw(where, towards)
     finally:
         for hook in hooks:
             hook.remove()

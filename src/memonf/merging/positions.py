@@ -35,6 +35,11 @@ class Positions:
     inputs: list[Tensor | None]
     trust: Float[Tensor, "parents points"]
 
+    def part(self, chosen: slice) -> Positions:
+        """Some of the points."""
+        inputs = [None if value is None else value[chosen] for value in self.inputs]
+        return Positions(inputs, self.trust[:, chosen])
+
 
 def trust_in(
     knowledge: Knowledge, positions: Float[Tensor, "points 3"]

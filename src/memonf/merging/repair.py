@@ -67,6 +67,7 @@ class RepairMethod(MergeMethod):
     needs_positions = True
     needs_knowledge = True
     layerwise = True
+    symmetric = True
 
     @abstractmethod
     def align(self, problem: MergeProblem, positions: Positions) -> Iterator[Params]:
@@ -84,7 +85,6 @@ class AverageRepair(RepairMethod):
     """The naive average, repaired; for parents that started from the same params."""
 
     summary = "params averaged as they stand, statistics repaired"
-    symmetric = True
 
     def align(self, problem: MergeProblem, positions: Positions) -> Iterator[Params]:
         """See `RepairMethod.align`."""
@@ -175,12 +175,23 @@ def rescale_layers(
         for share, target in zip(shares, targets, strict=True):
             target_mean += share * target[value_name][0]
             target_deviation += share * target[value_name][1]
-        # A unit that does not vary cannot be stretched; it only gets its mean.
-        varies = deviation > 1e-8
-        factor = torch.where(varies, target_deviation / deviation.clamp_min(1e-8), 1.0)
-        layer.weight.data = (factor[:, None] * layer.weight.double()).to(layer.weight.dtype)
-        bias = target_mean + factor * (layer.bias.double() - mean)
-        layer.bias.data = bias.to(layer.bias.dtype)
+        rescale_layer(layer, mean, deviation, target_mean, target_deviation)
+
+
+def rescale_layer(
+    layer: nn.Linear,
+    mean: Float[Tensor, " units"],
+    deviation: Float[Tensor, " units"],
+    target_mean: Float[Tensor, " units"],
+    target_deviation: Float[Tensor, " units"],
+) -> None:
+    """Change a layer in place so that outputs of these moments get the target moments."""
+    # A unit that does not vary cannot be stretched; it only gets its mean.
+    varies = deviation > 1e-8
+    factor = torch.where(varies, target_deviation / deviation.clamp_min(1e-8), 1.0)
+    layer.weight.data = (factor[:, None] * layer.weight.double()).to(layer.weight.dtype)
+    bias = target_mean + factor * (layer.bias.double() - mean)
+    layer.bias.data = bias.to(layer.bias.dtype)
 
 
 def statistics_of(
@@ -192,15 +203,21 @@ def statistics_of(
 ) -> Statistics:
     """Weighted mean and standard deviation of traced values over the points, in float64."""
     statistics: Statistics = {}
-    shares = weights.double() / weights.double().sum().clamp_min(1e-12)
 
     def measure(name: str, value: Tensor) -> None:
-        mean = shares @ value.double()
-        deviation = (shares @ (value.double() - mean).square()).sqrt()
-        statistics[name] = (mean, deviation)
+        statistics[name] = weighted_moments(value, weights)
 
     record(symmetry, network, inputs, names, measure)
     return statistics
+
+
+def weighted_moments(
+    value: Float[Tensor, "points units"], weights: Float[Tensor, " points"]
+) -> tuple[Float[Tensor, " units"], Float[Tensor, " units"]]:
+    """Weighted mean and standard deviation over the points, in float64."""
+    shares = weights.double() / weights.double().sum().clamp_min(1e-12)
+    mean = shares @ value.double()
+    return mean, (shares @ (value.double() - mean).square()).sqrt()
 
 
 def reestimate_running_statistics(
