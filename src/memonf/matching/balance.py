@@ -13,6 +13,7 @@ after it has G² = P⁻¹ # Q, the geometric mean.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass, field
 
 import torch
 
@@ -23,7 +24,7 @@ from ..typing import Float, Tensor
 __all__ = ["balance"]
 
 #: Largest change of a factor, relative, at which sweeps end.
-TOLERANCE = 1e-9
+TOLERANCE = 1e-7
 MOST_SWEEPS = 2000
 #: Sweeps go farther than one group's own optimum, by this share: depth makes them slow otherwise.
 RELAXATION = 1.5
@@ -53,9 +54,10 @@ def balance(symmetry: Symmetry, params: Mapping[str, Tensor]) -> Element:
             if gauge.kind == "sign" and (signs := norm_signs(gauge, state)) is not None:
                 act(state, gauge, signs)
                 gauges[group.name][number] = signs
-    for (name, number, gauge), factor in balanced_scales(symmetry, state):
-        act(state, gauge, factor)
-        gauges[name][number] = factor
+    for scales in balanced_scales(symmetry, state):
+        factor = scales.squares.sqrt()
+        act(state, scales.gauge, factor)
+        gauges[scales.group][scales.number] = factor
     for group in symmetry.groups:
         for number, gauge in enumerate(group.gauges):
             if gauge.kind == "linear" and gauge.columns:
@@ -75,14 +77,42 @@ def norm_signs(gauge: Gauge, state: Mapping[str, Tensor]) -> Float[Tensor, " uni
     return torch.where(state[part.tensor][part.start : part.stop] < 0, -1.0, 1.0).double()
 
 
-class Squares:
-    """Squared entries of all matrices, each axis with a vector of squared factors.
+@dataclass
+class Scales:
+    """The scales of one gauge while they are being balanced.
 
     Attributes:
-        factors: (tensor, axis) -> its factors.
-        seen: (tensor, axis) -> what this axis is an axis of: squares with it in front, and the
+        group: Name of the group.
+        number: Number of the gauge in it.
+        gauge: The gauge.
+        squares: (units,), the factors squared.
+        made: What makes the units: squared matrices with the units in front, and the squared
             factors of their other axis.
+        made_alone: (units,), squares of biases and other vectors.
+        read: The same of what reads them.
+        read_alone: The same.
     """
+
+    group: str
+    number: int
+    gauge: Gauge
+    squares: Tensor
+    made: list[tuple[Tensor, Tensor]] = field(default_factory=list)
+    made_alone: Tensor | float = 0.0
+    read: list[tuple[Tensor, Tensor]] = field(default_factory=list)
+    read_alone: Tensor | float = 0.0
+
+    def step(self) -> Tensor:
+        """Logarithm of the factors that bring these scales nearer to balance."""
+        made = self.squares * (sum(m @ other for m, other in self.made) + self.made_alone)
+        read = (sum(m @ other for m, other in self.read) + self.read_alone) / self.squares
+        ratio = torch.where((made > 0) & (read > 0), read / made, 1.0)
+        # Units of one group do not see each other, but for residual layers: these go half way.
+        return (0.125 if couples_itself(self.gauge) else RELAXATION / 4) * ratio.log()
+
+
+class Squares:
+    """Squared entries of all matrices, and for each of their axes a vector of squared factors."""
 
     def __init__(self, symmetry: Symmetry, state: Mapping[str, Tensor]) -> None:
         self.factors = {
@@ -90,9 +120,11 @@ class Squares:
             for name, tensor in state.items()
             for axis, size in enumerate(tensor.shape[:2])
         }
-        self.seen: dict[tuple[str, int], list[tuple[Tensor, Tensor | None]]] = {
+        #: (tensor, axis) -> squares with this axis in front, and the factors of the other one.
+        self.seen: dict[tuple[str, int], list[tuple[Tensor, Tensor]]] = {
             key: [] for key in self.factors
         }
+        self.alone = {key: torch.zeros_like(value) for key, value in self.factors.items()}
         left = {name: tensor.clone() for name, tensor in state.items()}
         for group in symmetry.groups:
             gauge = group.gauge("linear")
@@ -104,12 +136,10 @@ class Squares:
             for makes in gauge.rows:
                 left[makes.tensor][makes.start : makes.stop] = 0
         for name, tensor in left.items():
-            square = tensor.square()
-            if square.ndim == 1:
-                self.seen[name, 0].append((square[:, None], None))
+            if tensor.ndim == 1:
+                self.alone[name, 0] += tensor.square()
             else:
-                self.seen[name, 0].append((square, self.factors[name, 1]))
-                self.seen[name, 1].append((square.mT.contiguous(), self.factors[name, 0]))
+                self.count(name, name, tensor)
 
     def contract(
         self, rows: tuple[AxisSlice, ...], reads: AxisSlice, state: Mapping[str, Tensor]
@@ -118,64 +148,58 @@ class Squares:
         reading = state[reads.tensor][:, reads.start : reads.stop]
         for makes in rows:
             making = state[makes.tensor][makes.start : makes.stop]
-            outer = self.factors[reads.tensor, 0]
             if making.ndim == 1:
-                self.seen[reads.tensor, 0].append(((reading @ making).square()[:, None], None))
-                continue
-            square = (reading @ making).square()
-            inner = self.factors[makes.tensor, 1]
-            self.seen[reads.tensor, 0].append((square, inner))
-            self.seen[makes.tensor, 1].append((square.mT.contiguous(), outer))
+                self.alone[reads.tensor, 0] += (reading @ making).square()
+            else:
+                self.count(reads.tensor, makes.tensor, reading @ making)
 
-    def sums(self, part: AxisSlice) -> Tensor:
-        """Sum of squares of each unit's entries in one slice."""
-        own = self.factors[part.tensor, part.axis][part.start : part.stop]
-        total = torch.zeros_like(own)
-        for square, other in self.seen[part.tensor, part.axis]:
-            rows = square[part.start : part.stop]
-            total += rows[:, 0] if other is None else rows @ other
-        return own * total
+    def count(self, rows: str, columns: str, matrix: Tensor) -> None:
+        """Count a matrix whose rows are those of one tensor, its columns those of another."""
+        square = matrix.square()
+        self.seen[rows, 0].append((square, self.factors[columns, 1]))
+        self.seen[columns, 1].append((square.mT.contiguous(), self.factors[rows, 0]))
 
-    def multiply(self, part: AxisSlice, factor: Tensor) -> None:
-        """Multiply the squares of one slice."""
-        self.factors[part.tensor, part.axis][part.start : part.stop] *= factor
+    def around(
+        self, parts: tuple[AxisSlice, ...]
+    ) -> tuple[list[tuple[Tensor, Tensor]], Tensor | float]:
+        """What some slices see of all matrices, and of vectors."""
+        matrices: list[tuple[Tensor, Tensor]] = []
+        alone: Tensor | float = 0.0
+        for part in parts:
+            key = (part.tensor, part.axis)
+            matrices += [(s[part.start : part.stop], other) for s, other in self.seen[key]]
+            alone = alone + self.alone[key][part.start : part.stop]
+        return matrices, alone
+
+    def put(self, parts: tuple[AxisSlice, ...], squares: Tensor) -> None:
+        """Set the squared factors of some slices."""
+        for part in parts:
+            self.factors[part.tensor, part.axis][part.start : part.stop] = squares
 
 
-def balanced_scales(
-    symmetry: Symmetry, state: Mapping[str, Tensor]
-) -> list[tuple[tuple[str, int, Gauge], Float[Tensor, " units"]]]:
+def balanced_scales(symmetry: Symmetry, state: Mapping[str, Tensor]) -> list[Scales]:
     """The factors of all scale gauges that make the sum of squares least."""
-    found = [
-        (group.name, number, gauge)
-        for group in symmetry.groups
-        for number, gauge in enumerate(group.gauges)
-        if gauge.kind == "scale" and gauge.rows and gauge.columns
-    ]
-    if not found:
-        return []
+    found: list[Scales] = []
     squares = Squares(symmetry, state)
-    total = [
-        state[gauge.rows[0].tensor].new_zeros(gauge.rows[0].stop - gauge.rows[0].start)
-        for _, _, gauge in found
-    ]
+    for group in symmetry.groups:
+        for number, gauge in enumerate(group.gauges):
+            if gauge.kind == "scale" and gauge.rows and gauge.columns:
+                ones = state[gauge.rows[0].tensor].new_ones(group.size)
+                scales = Scales(group.name, number, gauge, ones)
+                scales.made, scales.made_alone = squares.around(gauge.rows)
+                scales.read, scales.read_alone = squares.around(gauge.columns)
+                found.append(scales)
     for _ in range(MOST_SWEEPS):
         largest = 0.0
-        for (_, _, gauge), steps in zip(found, total, strict=True):
-            made = torch.stack([squares.sums(part) for part in gauge.rows]).sum(0)
-            read = torch.stack([squares.sums(part) for part in gauge.columns]).sum(0)
-            alive = (made > 0) & (read > 0)
-            # Units of one group do not see each other, but for residual layers: these go half way.
-            share = 0.125 if couples_itself(gauge) else RELAXATION / 4
-            step = torch.where(alive, share * (read / made).log(), 0.0)
-            steps += step
-            for part in gauge.rows:
-                squares.multiply(part, (2 * step).exp())
-            for part in gauge.columns:
-                squares.multiply(part, (-2 * step).exp())
+        for scales in found:
+            step = scales.step()
+            scales.squares = scales.squares * (2 * step).exp()
+            squares.put(scales.gauge.rows, scales.squares)
+            squares.put(scales.gauge.columns, 1 / scales.squares)
             largest = max(largest, float(step.abs().max()))
         if largest < TOLERANCE:
             break
-    return list(zip(found, [steps.exp() for steps in total], strict=True))
+    return found
 
 
 def couples_itself(gauge: Gauge) -> bool:

@@ -197,7 +197,7 @@ class Matcher:
         names = {
             "descent": ["descent"],
             "frank_wolfe": ["frank_wolfe"],
-            "best": ["descent", "forward", "backward", "frank_wolfe"],
+            "best": ["forward", "descent", "backward", "frank_wolfe"],
         }[self.solver]
         if "frank_wolfe" in names and set(agreement.freedoms.values()) & {"sign", "turn"}:
             names = [*names, "frank_wolfe_with_signs"]
@@ -206,10 +206,12 @@ class Matcher:
         for name in ["descent"] if start is not None else [*names, *["restart"] * self.restarts]:
             if value >= (1 - OPTIMAL) * agreement.bound:
                 break
-            begin = start if start is not None else self.start(name, agreement, generator)
-            placements, passes = descend(agreement, begin, generator)
-            sweeps += passes
+            placements = start if start is not None else self.start(name, agreement, generator)
             reached = agreement.value(placements)
+            if reached < (1 - OPTIMAL) * agreement.bound:
+                placements, passes = descend(agreement, placements, generator)
+                sweeps += passes
+                reached = agreement.value(placements)
             if reached > value + 1e-12 * agreement.bound:
                 best, value, found_by = placements, reached, name
         initial = agreement.value(agreement.identity())
