@@ -186,7 +186,9 @@ class Agreement:
                 own.turns[r, c] = turns
 
     def blend(self, similarity: Mapping[str, Tensor], share: float) -> None:
-        """Let activations count as well.
+        """Let activations count as well, but for maps of groups without activation.
+
+        What such units do depends on the map that is looked for; their neighbours decide.
 
         Args:
             similarity: Group -> (slots, units), each entry at most 1 in size.
@@ -194,8 +196,9 @@ class Agreement:
                 the most that they can reach.
         """
         self.scale((1 - share) / max(self.bound, 1e-300))
-        weight = share / sum(group.size for group in self.groups)
-        for group in self.groups:
+        ordered = [group for group in self.groups if self.freedoms[group.name] != "linear"]
+        weight = share / max(sum(group.size for group in ordered), 1)
+        for group in ordered:
             own = self.linear[group.name]
             own.after = own.after + weight * similarity[group.name]
         self.bound += share
