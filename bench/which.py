@@ -55,7 +55,7 @@ def main() -> None:
                     config=TinyNerfConfig(width=width),
                     train=TrainSettings(steps=options.steps, initialization=initialization),
                     seeds=options.pairs,
-                    methods=tuple(options.methods),
+                    methods=tuple(options.methods) or ("all",),
                     batch_norm=False,
                     joint=False,
                     yardsticks=False,

@@ -20,8 +20,19 @@ from memonf.merging import METHODS
 
 def method_table() -> str:
     """One row a method, from its class."""
-    rows = ["| method | what it does | paper |", "|---|---|---|"]
-    rows += [f"| `{name}` | {METHODS[name].summary} | {METHODS[name].paper} |" for name in METHODS]
+    rows = ["| method | what it does | looks at | paper |", "|---|---|---|---|"]
+    for name in METHODS:
+        method = METHODS[name]
+        looked_at = [
+            word
+            for word, looks in (
+                ("a common start", method.needs_ancestor),
+                ("points in space", method.needs_positions),
+                ("what parents saw", method.needs_knowledge),
+            )
+            if looks
+        ]
+        rows.append(f"| `{name}` | {method.summary} | {', '.join(looked_at)} | {method.paper} |")
     return "\n".join(rows)
 
 

@@ -50,10 +50,11 @@ GROUPS = ("front", "rear")
 #: About a seventh of the time that the joint field takes with the default length of training.
 DISTILL_STEPS = 700
 BATCH_NORM = "_batch_norm"
-#: Order of the original experiment's methods in tables and pictures; others follow by name.
-SHOWN_FIRST = (
+#: Shown unless others are asked for: the original experiment's methods and the best of the others.
+SHOWN = (
     "average", "average_repair", "weight_matching", "weight_matching_repair",
-    "activation_matching", "activation_matching_repair", "least_squares", "gauss_newton", "distill",
+    "activation_matching", "activation_matching_repair", "combined_matching",
+    "combined_matching_repair", "least_squares", "gauss_newton", "distill",
 )  # fmt: skip
 
 
@@ -67,7 +68,7 @@ class CompareSettings:
         config: Its configuration.
         train: Training of each parent; the joint field takes the steps of both together.
         seeds: Number of seed pairs: pair k trains front with seed + 2 k, rear with seed + 2 k + 1.
-        methods: Merge methods; empty for all.
+        methods: Merge methods; empty for `SHOWN`, ``("all",)`` for all.
         batch_norm: Whether to train and merge batch-norm parents as well.
         joint: Whether to train the joint field.
         yardsticks: Whether to score blends, and distillation from other starts.
@@ -111,12 +112,13 @@ class CompareSettings:
 
     def method_names(self) -> list[str]:
         """The methods to run, known names only."""
-        for name in self.methods:
-            METHODS[name]
+        if self.methods != ("all",):
+            for name in self.methods:
+                METHODS[name]
+            return list(self.methods or SHOWN)
         shared = self.train.initialization == "shared"
         names = [name for name in METHODS if shared or not METHODS[name].needs_ancestor]
-        known = [name for name in SHOWN_FIRST if name in names]
-        return list(self.methods) or [*known, *(name for name in names if name not in known)]
+        return [*SHOWN, *(name for name in names if name not in SHOWN)]
 
 
 @dataclass(frozen=True)

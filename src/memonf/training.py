@@ -367,22 +367,33 @@ def slice_rays(samples: RaySamples, start: int, end: int, last_sample: Tensor) -
     )
 
 
+def hidden_matrices(field: Field) -> list[str]:
+    """Names of the matrices that carry hidden units on both of their axes.
+
+    Of a field whose forward pass cannot be traced: those whose shorter side is at least half the
+    longest of all.
+    """
+    matrices = {name: param for name, param in field.named_parameters() if param.ndim == 2}
+    try:
+        groups = find_symmetry(field).groups
+    except InputError:
+        widest = max((max(param.shape) for param in matrices.values()), default=0)
+        return [name for name, param in matrices.items() if 2 * min(param.shape) >= widest]
+    axes: dict[str, set[int]] = {}
+    for group in groups:
+        for part in group.slices:
+            axes.setdefault(part.tensor, set()).add(part.axis)
+    return [name for name, seen in axes.items() if seen == {0, 1} and name in matrices]
+
+
 def build_optimizers(field: Field, settings: TrainSettings) -> list[torch.optim.Optimizer]:
     """Adam on everything, or Muon on the hidden matrices and Adam on the rest.
-
-    A hidden matrix carries hidden units on both of its axes.
 
     Reference:
         Jordan et al. 2024, Muon, an optimizer for hidden layers in neural networks.
     """
     params = dict(field.named_parameters())
-    hidden: list[str] = []
-    if settings.optimizer == "muon":
-        axes: dict[str, set[int]] = {}
-        for group in find_symmetry(field).groups:
-            for part in group.slices:
-                axes.setdefault(part.tensor, set()).add(part.axis)
-        hidden = [name for name, seen in axes.items() if seen == {0, 1} and params[name].ndim == 2]
+    hidden = hidden_matrices(field) if settings.optimizer == "muon" else []
     optimizers: list[torch.optim.Optimizer] = []
     if hidden:
         optimizers.append(

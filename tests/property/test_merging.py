@@ -20,9 +20,9 @@ from conftest import ARCHITECTURES, BOX, descendant, outputs, relative_differenc
 import memonf
 from memonf.checkpoint import content_hash, load
 from memonf.errors import FieldFileError, InputError, MergeError
-from memonf.fields import Field, build_field, known
+from memonf.fields import FIELDS, Field, build_field, known
 from memonf.fields.nerf import NerfConfig
-from memonf.fields.tiny_nerf import TinyNerfConfig
+from memonf.fields.tiny_nerf import TinyNerf, TinyNerfConfig
 from memonf.knowledge import Knowledge, union
 from memonf.matching import Matcher, best_permutation, similarities
 from memonf.matching.activations import cross_moments
@@ -666,3 +666,43 @@ def test_parents_in_training_mode_stay_untouched() -> None:
     before = [content_hash(parent) for parent in parents]
     merge(parents, **settings("distill"))
     assert [content_hash(parent) for parent in parents] == before
+
+
+class Branching(TinyNerf):
+    """A field whose forward pass branches on values: it cannot be traced."""
+
+    def raw(self, positions, directions):
+        density, colour = super().raw(positions, directions)
+        return (density, colour) if positions.sum() < 1e9 else (-density, colour)
+
+
+def test_a_field_that_cannot_be_read_is_named_and_can_be_distilled(monkeypatch) -> None:
+    monkeypatch.setattr(Branching, "name", "branching")
+    monkeypatch.setitem(FIELDS._classes, "branching", Branching)
+    parents = []
+    for seed in (1, 2):
+        known_field = knowing("tiny_nerf", seed)
+        field = Branching(known_field.config, known_field.aabb)
+        field.load_state_dict(known_field.state_dict())
+        field.record = known_field.record
+        parents.append(field.eval())
+    with pytest.raises(InputError, match=r"field `branching`.*cannot be traced.*`distill`"):
+        merge(parents, "weight_matching")
+    merged = merge(parents, "distill", **settings("distill")).field
+    assert isinstance(merged, Branching)
+    assert outputs(merged).isfinite().all()
+
+
+def test_a_symmetry_that_is_none_is_refused(monkeypatch) -> None:
+    def misread(network):
+        """As if the columns that read the first group had been overlooked."""
+        found = find_symmetry(network)
+        first = found.groups[0]
+        slices = tuple(part for part in first.slices if part.axis == 0)
+        groups = (dataclasses.replace(first, slices=slices), *found.groups[1:])
+        return dataclasses.replace(found, groups=groups)
+
+    monkeypatch.setattr("memonf.merging.base.find_symmetry", misread)
+    parents = [knowing("tiny_nerf", seed) for seed in (1, 2)]
+    with pytest.raises(MergeError, match=r"`tiny_nerf`: changing its params .* `distill`"):
+        merge(parents, "weight_matching")

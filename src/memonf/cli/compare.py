@@ -46,7 +46,7 @@ class Compare(Common):
         out: Folder for the results.
         seeds: Number of seed pairs.
         quick: A short look: 300 steps, few views, small turntables.
-        methods: Only these merge methods; all if left out.
+        methods: Merge methods; a choice if left out, `all` for all that suit the parents.
         field: Architecture: tiny_nerf or nerf.
         without_batch_norm: Leave the batch-norm parents out.
         without_joint: Leave the field trained on all images out.
