@@ -15,6 +15,7 @@ import torch
 from ..symmetry import Element, Params, Permutations, Symmetry, inverse, transform
 from ..typing import Tensor
 from .agreement import Agreement
+from .annealing import anneal
 from .balance import balance
 from .coordinate_descent import descend, one_by_one
 from .frank_wolfe import relax
@@ -23,8 +24,9 @@ from .placement import Placement, best_permutation
 __all__ = ["Match", "Matcher", "Placements", "Solved", "Solver", "apply_steps", "in_double"]
 
 #: ``descent``: coordinate descent from the order in which the units come; ``frank_wolfe``:
-#: relaxation, then descent; ``best``: the best of these and of descents from one-by-one starts.
-Solver: TypeAlias = Literal["best", "descent", "frank_wolfe"]
+#: relaxation, then descent; ``annealing``: the same from a falling temperature; ``best``: the best
+#: of these and of descents from one-by-one starts.
+Solver: TypeAlias = Literal["best", "descent", "frank_wolfe", "annealing"]
 #: Group -> where its units go.
 Placements: TypeAlias = "dict[str, Placement]"
 
@@ -44,7 +46,7 @@ class Solved:
         initial: Agreement of the params in the order in which they came.
         bound: No placement agrees better than that.
         found_by: ``descent``, ``forward``, ``backward``, ``frank_wolfe``,
-            ``frank_wolfe_with_signs`` or ``restart``.
+            ``frank_wolfe_with_signs``, ``annealing`` or ``restart``.
         sweeps: Passes of coordinate descent over all groups.
     """
 
@@ -90,7 +92,7 @@ class Matcher:
     """How parents are matched.
 
     Attributes:
-        solver: See `Solver`. ``best`` never ends below either of the other two.
+        solver: See `Solver`. ``best`` never ends below any of the others.
         restarts: So many more descents from random orders.
         scales: Whether parents are compared at their least norm (`balance`), so that scales of
             ReLU units and maps of layers without activation do not matter.
@@ -100,7 +102,7 @@ class Matcher:
             its absolute size. None: only where no scale is balanced, for balance gives the sizes
             of tensors a meaning, and otherwise they are those of the initialisation.
         activations: Share of activations in the objective, in [0, 1]; params have the rest.
-        iterations: Steps of the relaxation.
+        iterations: Steps of the relaxation, and temperatures of the annealing.
         seed: Order in which groups are visited, and restarts.
 
     Reference:
@@ -197,7 +199,8 @@ class Matcher:
         names = {
             "descent": ["descent"],
             "frank_wolfe": ["frank_wolfe"],
-            "best": ["forward", "descent", "backward", "frank_wolfe"],
+            "annealing": ["annealing"],
+            "best": ["forward", "descent", "backward", "frank_wolfe", "annealing"],
         }[self.solver]
         if "frank_wolfe" in names and set(agreement.freedoms.values()) & {"sign", "turn"}:
             names = [*names, "frank_wolfe_with_signs"]
@@ -223,6 +226,8 @@ class Matcher:
             return agreement.identity()
         if name.startswith("frank_wolfe"):
             return relax(agreement, self.iterations, signs=name.endswith("signs"))
+        if name == "annealing":
+            return anneal(agreement, self.iterations)
         if name == "restart":
             return shuffled(agreement, generator)
         return one_by_one(agreement, backward=name == "backward")

@@ -22,8 +22,8 @@ class WeightMatching(MergeMethod):
     """Change each parent, within its symmetry, so that its params best agree with the others'.
 
     Attributes:
-        solver: ``descent`` from the order as it is, ``frank_wolfe``, or the ``best`` of both and of
-            starts in between.
+        solver: ``descent`` from the order as it is, ``frank_wolfe``, ``annealing``, or the ``best``
+            of all and of starts in between.
         restarts: So many more descents from random orders.
         scales: Whether parents are compared at their least norm, free of ReLU scales.
         signs: Whether signs (tanh, sine) and rotations (no activation) are chosen too.
