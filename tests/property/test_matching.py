@@ -89,6 +89,9 @@ def test_best_is_never_below_either_solver(kind: str, seed: int, scales: bool) -
         agreement, relax(agreement, matcher.iterations), torch.Generator().manual_seed(seed)
     )
     slack = 1e-9 * agreement.bound
+    for solver in ("descent", "frank_wolfe", "annealing"):
+        alone = dataclasses.replace(matcher, solver=solver).solve(agreement)
+        assert best >= alone.objective - slack
     assert best >= agreement.value(descended) - slack
     assert best >= agreement.value(relaxed) - slack
     assert best <= agreement.bound + slack

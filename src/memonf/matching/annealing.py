@@ -25,6 +25,8 @@ FIRST_BETA, LAST_BETA = 0.3, 100.0
 DAMPING = 0.5
 #: Sinkhorn sweeps over rows and columns.
 SINKHORN_SWEEPS = 15
+#: Least sum of a row or column: a unit that suits no slot at a low temperature has none left.
+TINY = 1e-300
 
 
 def anneal(agreement: Agreement, steps: int) -> dict[str, Placement]:
@@ -67,10 +69,12 @@ def softened(
     logits = beta * (gains.before + gains.after)
     if gains.bias is not None:
         logits = logits + beta * gains.bias[1, 1]
+    kernel = (logits - logits.amax(1, keepdim=True)).exp()
+    columns = torch.ones_like(kernel[0])
     for _ in range(SINKHORN_SWEEPS):
-        logits = logits - logits.logsumexp(1, keepdim=True)
-        logits = logits - logits.logsumexp(0, keepdim=True)
-    return logits.exp()
+        rows = 1 / (kernel @ columns).clamp_min(TINY)
+        columns = 1 / (kernel.mT @ rows).clamp_min(TINY)
+    return rows[:, None] * kernel * columns
 
 
 def orders_only(freedom: Freedom) -> Freedom:

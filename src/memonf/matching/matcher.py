@@ -46,7 +46,7 @@ class Solved:
         initial: Agreement of the params in the order in which they came.
         bound: No placement agrees better than that.
         found_by: ``descent``, ``forward``, ``backward``, ``frank_wolfe``,
-            ``frank_wolfe_with_signs``, ``annealing`` or ``restart``.
+            ``frank_wolfe_with_signs``, ``annealing`` or ``restart N``.
         sweeps: Passes of coordinate descent over all groups.
     """
 
@@ -195,7 +195,6 @@ class Matcher:
             agreement: The objective.
             start: Placements that are improved; takes the place of all other starts.
         """
-        generator = torch.Generator().manual_seed(self.seed)
         names = {
             "descent": ["descent"],
             "frank_wolfe": ["frank_wolfe"],
@@ -206,7 +205,10 @@ class Matcher:
             names = [*names, "frank_wolfe_with_signs"]
         best: Placements = {}
         value, found_by, sweeps = -torch.inf, "", 0
-        for name in ["descent"] if start is not None else [*names, *["restart"] * self.restarts]:
+        restarts = [f"restart {number}" for number in range(1, self.restarts + 1)]
+        for name in ["descent"] if start is not None else [*names, *restarts]:
+            # Each starts its own random numbers: what came before it makes no difference.
+            generator = torch.Generator().manual_seed(self.seed + int(name.partition(" ")[2] or 0))
             if value >= (1 - OPTIMAL) * agreement.bound:
                 break
             placements = start if start is not None else self.start(name, agreement, generator)
@@ -228,7 +230,7 @@ class Matcher:
             return relax(agreement, self.iterations, signs=name.endswith("signs"))
         if name == "annealing":
             return anneal(agreement, self.iterations)
-        if name == "restart":
+        if name.startswith("restart"):
             return shuffled(agreement, generator)
         return one_by_one(agreement, backward=name == "backward")
 
