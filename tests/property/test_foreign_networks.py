@@ -224,7 +224,9 @@ def test_half_turns_of_the_package_follow_its_omega() -> None:
 
 
 def test_weight_norm_is_refused_with_a_way_out() -> None:
-    with pytest.raises(InputError, match="field `Distances`: `layers.0` .*remove_param.*`distill`"):
+    with pytest.raises(
+        InputError, match=r"field `Distances`: `layers.0` .*remove_param.*`distill`"
+    ):
         find_symmetry(Distances(weight_normed=True), "forward")
 
 

@@ -278,7 +278,9 @@ CASES: dict[str, Callable[[Any, Tensor], Any]] = {
     # outputs
     "two outputs": lambda n, x: (n.out(n.a(x)), n.a(x)),
     "dictionary": dictionary,
-    "position and unknown widths": lambda n, x: n.wide(torch.cat([n.a(x), x[..., :1], x[..., 1:]], -1)),
+    "position and unknown widths": lambda n, x: n.wide(
+        torch.cat([n.a(x), x[..., :1], x[..., 1:]], -1)
+    ),
     "norm of a join": lambda n, x: nn.functional.relu(
         n.wide(torch.cat([x, n.ln(torch.cat([x, n.a(x)[..., :5]], -1))], -1))
     ),
@@ -351,11 +353,11 @@ def test_a_hooked_layer_stays_as_it_is() -> None:
 
 
 def test_turns_survive_a_cut() -> None:
-    network = Tricky(CASES["halves of sines"])
-    case = lambda n, x: (  # noqa: E731
-        lambda s: n.out4(s[..., :4]) + n.from4(s[..., 4:])[..., :4]
-    )(torch.sin(2 * n.a(x)))
-    network.case = case
+    def case(n: Any, x: Tensor) -> Tensor:
+        first, second = torch.sin(2 * n.a(x)).chunk(2, -1)
+        return n.out4(first) + n.from4(second)[..., :4]
+
+    network = Tricky(case)
     gauges = [group.gauges[0] for group in find_symmetry(network).groups[:2]]
     assert [(gauge.kind, gauge.half_turn) for gauge in gauges] == [("turn", math.pi / 2)] * 2
     hold(network, torch.randn(64, 3).double())

@@ -390,9 +390,7 @@ class _Finder:
             return MODULES.get(type(self.modules[str(node.target)])) in VIEWS
         return node.op in ("call_function", "call_method") and called_name(node) in VIEWS
 
-    def use(
-        self, node: fx.Node, source: fx.Node, kind: str, tensors: Sequence[str | None]
-    ) -> bool:
+    def use(self, node: fx.Node, source: fx.Node, kind: str, tensors: Sequence[str | None]) -> bool:
         """Note that a step uses tensors; when it is their second use, both uses move together.
 
         Returns:
@@ -461,14 +459,14 @@ class _Finder:
         if self.rank(node) != 2 if shape is None else len(shape) != 1:
             self.fix(source)  # it norms another axis than the last, or several
             return
-        width = shape[0] if shape is not None else module.num_features
+        width: Any = shape[0] if shape is not None else module.num_features
         if own and self.use(node, source, "norm", [f"{name}.{key}" for key in own]):
             return
         if source not in self.axes:
             return
         out: _Axis = []
         offset = 0
-        for piece in self.resolved(source, int(width), name):
+        for piece in self.resolved(source, width, name):
             part = [AxisSlice(f"{name}.{key}", 0, offset, offset + piece.size) for key in own]
             offset += piece.size
             if piece.units is None or piece.factor is None:
@@ -605,9 +603,7 @@ class _Finder:
         self.axes[node] = self.tie(left, right, ONE if product else FREE)
         self.note_readouts(node)
 
-    def tie(
-        self, left: fx.Node, right: fx.Node, allowed: frozenset[str] = FREE
-    ) -> _Axis:
+    def tie(self, left: fx.Node, right: fx.Node, allowed: frozenset[str] = FREE) -> _Axis:
         """Two values move together; returns the axis of their sum."""
         ours, theirs = self.aligned_pieces(left, right)
         out: _Axis = []
@@ -771,10 +767,10 @@ class _Finder:
                 f"`{left.name}` and `{right.name}` move together but have different widths"
             )
         # Cutting one may cut the other where both hold the same units, elsewhere.
-        while (ours := self.borders(left)) != (theirs := self.borders(right)):
-            for place in theirs - ours:
+        while (here := self.borders(left)) != (there := self.borders(right)):
+            for place in there - here:
                 self.cut(left, place)
-            for place in ours - theirs:
+            for place in here - there:
                 self.cut(right, place)
         return self.pieces(left), self.pieces(right)
 
