@@ -1,4 +1,4 @@
-"""Permuting changes params and not outputs; and breaking any one axis is seen."""
+"""Elements of the symmetry change params and not outputs; breaking any part of one is seen."""
 
 from __future__ import annotations
 
@@ -10,7 +10,17 @@ from conftest import outputs, relative_difference, small_field
 from torch import nn
 
 from memonf.errors import InputError
-from memonf.symmetry import Symmetry, find_symmetry, permute
+from memonf.symmetry import (
+    Element,
+    Gauge,
+    Symmetry,
+    find_symmetry,
+    inverse,
+    permute,
+    random_element,
+    transform,
+    verify,
+)
 
 
 def permuted_outputs(kind: str, symmetry: Symmetry, seed: int) -> tuple[float, float]:
@@ -43,6 +53,77 @@ def test_leaving_any_one_axis_out_is_seen(kind: str) -> None:
             groups = (*symmetry.groups[:number], broken, *symmetry.groups[number + 1 :])
             _, out = permuted_outputs(kind, dataclasses.replace(symmetry, groups=groups), seed=0)
             assert out > 1e-4, f"{group.name} without {missing}"
+
+
+def arguments() -> tuple[torch.Tensor, torch.Tensor]:
+    """Positions in the box and directions, as `raw` takes them."""
+    generator = torch.Generator().manual_seed(0)
+    positions = torch.rand(512, 3, generator=generator) * 2 - 1
+    return positions, nn.functional.normalize(torch.randn(512, 3, generator=generator), dim=-1)
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_random_elements_change_params_and_not_outputs(kind: str, seed: int) -> None:
+    field = small_field(kind)
+    change = verify(field, find_symmetry(field), arguments(), seed=seed)
+    assert change.params > 0.1
+    assert change.outputs < 1e-5
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_the_inverse_takes_an_element_back(kind: str, seed: int) -> None:
+    field = small_field(kind).double()
+    symmetry, state = find_symmetry(field), field.state_dict()
+    element = random_element(symmetry, torch.Generator().manual_seed(seed))
+    there = transform(state, symmetry, element)
+    back = transform(there, symmetry, inverse(element, symmetry))
+    for name, tensor in state.items():
+        torch.testing.assert_close(back[name], tensor, rtol=1e-9, atol=1e-9)
+
+
+def gauged_outputs(kind: str, gauge: Gauge, group: int, number: int) -> float:
+    """Relative change of outputs when one gauge of a group, maybe a broken one, is put to use."""
+    field = small_field(kind)
+    symmetry, before = find_symmetry(field), outputs(field)
+    old = symmetry.groups[group]
+    value = random_element(symmetry, torch.Generator().manual_seed(1)).gauges[old.name][number]
+    if gauge.kind == "turn":  # one half turn each, this way or that
+        value[:, 1] = 1.0 - 2.0 * (torch.arange(len(value)) % 2)
+    gauges = (*old.gauges[:number], gauge, *old.gauges[number + 1 :])
+    broken = dataclasses.replace(symmetry, groups=(dataclasses.replace(old, gauges=gauges),))
+    element = Element({}, {old.name: {number: value}})
+    field.load_state_dict(transform(field.state_dict(), broken, element))
+    return relative_difference(before, outputs(field))
+
+
+def gauges_of(kind: str) -> list[tuple[int, int, Gauge]]:
+    """(group, gauge, gauge itself) of an architecture."""
+    return [
+        (group, number, gauge)
+        for group, its in enumerate(find_symmetry(small_field(kind)).groups)
+        for number, gauge in enumerate(its.gauges)
+    ]
+
+
+def test_leaving_any_slice_of_a_gauge_out_is_seen(kind: str) -> None:
+    for group, number, gauge in gauges_of(kind):
+        assert gauged_outputs(kind, gauge, group, number) < 1e-5
+        for side in ("rows", "columns"):
+            parts = getattr(gauge, side)
+            for missing in parts:
+                left = tuple(part for part in parts if part is not missing)
+                broken = dataclasses.replace(gauge, **{side: left})
+                out = gauged_outputs(kind, broken, group, number)
+                assert out > 1e-4, f"{gauge.kind} of group {group} without {side} {missing}"
+
+
+def test_half_a_wrong_turn_is_seen() -> None:
+    turns = [(g, n, gauge) for g, n, gauge in gauges_of("siren") if gauge.kind == "turn"]
+    assert len(turns) == 3
+    for group, number, gauge in turns:
+        assert gauged_outputs("siren", gauge, group, number) < 1e-5
+        half = dataclasses.replace(gauge, half_turn=gauge.half_turn / 2)
+        assert gauged_outputs("siren", half, group, number) > 1e-4
 
 
 def test_every_hidden_unit_is_in_a_group(kind: str) -> None:

@@ -15,8 +15,10 @@ is left at the end are the gauges.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+import operator
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import accumulate
 from typing import Any, TypeAlias
 
 import torch
@@ -56,6 +58,22 @@ MODULES: dict[type[nn.Module], str] = {
 }  # fmt: skip
 #: Elementwise functions that are no activation.
 TRANSPARENT = {name for name, passed in ELEMENTWISE.items() if passed == FREE}
+#: Functions that may hand out the memory that they were given.
+VIEWS = TRANSPARENT | {"getitem", "split", "chunk"}
+#: Functions whose values have as many axes as what they read.
+RANK_KEEPING = (
+    ELEMENTWISE.keys()
+    | VIEWS
+    | {"linear", "cat", "concat", "concatenate", "add", "sub", "mul", "div", "truediv", "neg"}
+)
+#: Augmented assignments, which change tensors in place.
+AUGMENTED = {
+    f"__{name}__": getattr(operator, name)
+    for name in ("iadd", "isub", "imul", "itruediv", "ifloordiv", "imod", "ipow", "imatmul",
+                 "iand", "ior", "ixor")
+}  # fmt: skip
+#: Attributes of a value that say nothing of its entries.
+OUTER_ATTRIBUTES = {"shape", "dtype", "device", "ndim", "requires_grad", "is_cuda", "layout"}
 #: Norm -> the factors that its input may have. Batch norm divides by a deviation that grows with
 #: the factor (but for a small constant), so that only signs are taken back exactly.
 NORMS: dict[type[nn.Module], frozenset[str]] = {
@@ -131,12 +149,35 @@ class _Piece:
 _Axis: TypeAlias = "list[_Piece]"
 
 
+class _Proxy(fx.Proxy):
+    """Notes ``h += x`` as the change in place that it is; torch.fx itself notes ``h + x``."""
+
+
+def _augmented(step: Callable[..., Any]) -> Callable[..., fx.Proxy]:
+    """The method of a proxy that notes one augmented assignment."""
+
+    def assign(self: fx.Proxy, other: Any) -> fx.Proxy:
+        return self.tracer.create_proxy("call_function", step, (self, other), {})
+
+    return assign
+
+
+for _name, _step in AUGMENTED.items():
+    setattr(_Proxy, _name, _augmented(_step))
+
+
 class _Tracer(fx.Tracer):
     """Traces `method`, treating encodings and torch's own modules as single steps."""
+
+    #: Buffers are noted like params: a value computed from one is no constant.
+    proxy_buffer_attributes = True
 
     def __init__(self, method: str) -> None:
         super().__init__()
         self.traced_func_name = method
+
+    def proxy(self, node: fx.Node) -> fx.Proxy:
+        return _Proxy(node, self)
 
     def is_leaf_module(self, m: nn.Module, module_qualified_name: str) -> bool:
         return isinstance(m, FrequencyEncoding) or super().is_leaf_module(m, module_qualified_name)
@@ -159,13 +200,13 @@ def find_symmetry(
     name = getattr(network, "name", type(network).__name__)
     try:
         graph = fx.GraphModule(network, _Tracer(method).trace(network))
-    except (fx.proxy.TraceError, TypeError, AttributeError, ValueError, RuntimeError) as error:
+    except Exception as error:  # the network's own code runs here: it may raise anything
+        reason = (str(error).splitlines() or [type(error).__name__])[0]
         raise InputError(
-            f"field `{name}`: its `{method}` cannot be traced ({str(error).splitlines()[0]}); "
-            "weight-space merging needs a forward pass without branches on values, `distill` does "
-            "not"
+            f"field `{name}`: its `{method}` cannot be traced ({reason}); weight-space merging "
+            "needs a forward pass without branches on values, `distill` can merge it"
         ) from None
-    finder = _Finder(graph, name)
+    finder = _Finder(graph, name, network)
     if inputs is not None:
         finder.learn_shapes(network, inputs)
     for node in graph.graph.nodes:
@@ -176,17 +217,33 @@ def find_symmetry(
 class _Finder:
     """Follows the last axis of every traced value."""
 
-    def __init__(self, graph: fx.GraphModule, name: str) -> None:
+    def __init__(self, graph: fx.GraphModule, name: str, network: nn.Module) -> None:
         self.graph = graph
         self.name = name
         self.modules = dict(graph.named_modules())
-        self.tensors = graph.state_dict()
+        # Not the graph's: tracing adds constants to it, which are no part of a network's state.
+        self.tensors = network.state_dict(keep_vars=True)
         self.axes: dict[fx.Node, _Axis] = {}
         self.shapes: dict[str, tuple[int, ...]] = {}
         self.units: list[_Units] = []
         self.pre_activations: dict[str, str] = {}
         self.made_by: dict[fx.Node, str] = {}
         self.split_into: dict[fx.Node, list[_Axis]] = {}
+        self.places = {node: place for place, node in enumerate(graph.graph.nodes)}
+        #: Values known to be (points, features).
+        self.flat: set[fx.Node] = set()
+        #: (kind of step, its tensors) -> what it read and made when it came first.
+        self.first_use: dict[tuple[str | None, ...], tuple[fx.Node, fx.Node]] = {}
+        #: Tensor -> the kind of step that uses it.
+        self.use_of: dict[str, tuple[str | None, ...]] = {}
+        #: (step, tensor) whose effect is known.
+        self.followed: set[tuple[fx.Node, str]] = set()
+        #: Tensors with two kinds of use, or under two names: they stay as they are.
+        self.pinned = repeated(self.tensors)
+
+    def refuse(self, reason: str) -> InputError:
+        """The error that says why this network cannot be followed."""
+        return InputError(f"field `{self.name}`: {reason}; `distill` can merge it")
 
     def learn_shapes(self, network: nn.Module, inputs: Sequence[Tensor | None]) -> None:
         """Run once and note the shape of every value."""
@@ -204,6 +261,10 @@ class _Finder:
 
     def visit(self, node: fx.Node) -> None:
         """Dispatch on what the traced step does."""
+        if self.keeps_rank(node):
+            self.flat.add(node)
+        if self.in_place(node):
+            self.check_aliases(node)
         if node.op == "output":
             for value in node.all_input_nodes:
                 self.fix(value)
@@ -216,7 +277,14 @@ class _Finder:
         """Dense layers, norms, activations; anything else must not be fed hidden units."""
         sources = node.all_input_nodes
         name = str(node.target)
-        if isinstance(module, nn.Linear):
+        if isinstance(module, nn.Linear) and f"{name}.weight" not in self.tensors:
+            raise self.refuse(
+                f"`{name}` computes its weight from other params (weight norm?); bake it in "
+                "with torch.nn.utils.parametrize.remove_parametrizations"
+            )
+        if module._forward_hooks or module._forward_pre_hooks:
+            self.fix_all(sources)  # hooks may do anything
+        elif isinstance(module, nn.Linear):
             bias = None if module.bias is None else f"{name}.bias"
             self.dense(node, sources[0], name, f"{name}.weight", bias)
         elif type(module) in NORMS:
@@ -229,33 +297,148 @@ class _Finder:
     def visit_function(self, node: fx.Node) -> None:
         """Functions and methods, told by their names; unknown ones fix what they read."""
         inputs = node.all_input_nodes
-        called = getattr(node.target, "__name__", str(node.target)).rstrip("_")
-        called = called.removeprefix("i") if called in ("iadd", "imul", "isub") else called
-        if called == "cat":
+        called = called_name(node)
+        if "out" in node.kwargs:
+            self.fix_all(inputs)
+        elif called in ("cat", "concat", "concatenate"):
             self.cat(node)
         elif called == "getitem":
             self.getitem(node)
         elif called in ("split", "chunk"):
             self.split(node, called)
-        elif called == "linear" and self.parameter(node.args[1]) is not None:
-            bias = node.args[2] if len(node.args) > 2 else node.kwargs.get("bias")
-            weight = self.parameter(node.args[1])
-            assert weight is not None
-            self.dense(node, inputs[0], weight.removesuffix(".weight"), weight,
-                       self.parameter(bias))  # fmt: skip
+        elif called == "linear":
+            self.functional_dense(node)
         elif called in ("add", "sub", "mul", "truediv", "div", "neg"):
             self.arithmetic(node, called)
         elif called in ELEMENTWISE and len(inputs) == 1:
             self.elementwise(node, inputs[0], called)
-        elif called not in ("getattr", "size", "dim"):
+        elif called == "getattr" and node.args[1] in OUTER_ATTRIBUTES:
+            pass
+        elif called not in ("size", "dim"):
             self.fix_all(inputs)
 
+    def keeps_rank(self, node: fx.Node) -> bool:
+        """Whether a value has the two axes that the arguments have."""
+        if node.op == "placeholder":
+            return True
+        if node.op == "get_attr":
+            return str(node.target) in self.tensors and self.tensors[str(node.target)].ndim <= 2
+        if any(source not in self.flat for source in node.all_input_nodes):
+            return False
+        if node.op == "call_module":
+            module = self.modules[str(node.target)]
+            known = (nn.Linear, FrequencyEncoding, *NORMS, *MODULES)
+            return isinstance(module, known)
+        called = called_name(node)
+        if called == "getitem":
+            source, index = node.args
+            if isinstance(source, fx.Node) and called_name(source) in ("split", "chunk"):
+                return True
+            parts = index if isinstance(index, tuple) else (index,)
+            return all(part is Ellipsis or isinstance(part, slice) for part in parts)
+        return called in RANK_KEEPING
+
+    def rank(self, node: fx.Node) -> int | None:
+        """How many axes a value has, if that is known."""
+        if node.name in self.shapes:
+            return len(self.shapes[node.name])
+        return 2 if node in self.flat else None
+
+    def is_last(self, dimension: Any, node: fx.Node) -> bool:
+        """Whether a dimension is a value's last."""
+        rank = self.rank(node)
+        return dimension == -1 or (rank is not None and dimension == rank - 1)
+
+    # --- changes in place -------------------------------------------------------------------------
+
+    def in_place(self, node: fx.Node) -> bool:
+        """Whether a step may write into what it reads."""
+        if node.op == "call_module":
+            return bool(getattr(self.modules[str(node.target)], "inplace", False))
+        if node.op not in ("call_function", "call_method"):
+            return False
+        name = getattr(node.target, "__name__", str(node.target))
+        return (
+            name.endswith("_")
+            or node.target in AUGMENTED.values()
+            or any(flag is True for flag in (*node.args, node.kwargs.get("inplace")))
+        )
+
+    def check_aliases(self, node: fx.Node) -> None:
+        """Fix what shares its memory with a value that is overwritten here and read later."""
+        shared = self.aliases(node)
+        if any(self.places[user] > self.places[node] for alias in shared for user in alias.users):
+            self.fix_all([*node.all_input_nodes, *shared])
+
+    def aliases(self, node: fx.Node) -> set[fx.Node]:
+        """Earlier values that may share memory with the one that a step overwrites."""
+        pairs = [
+            {step, step.all_input_nodes[0]}
+            for step, place in self.places.items()
+            if place < self.places[node] and step.all_input_nodes and self.may_be_view(step)
+        ]
+        shared = set(node.all_input_nodes[:1])
+        while joined := [pair for pair in pairs if len(pair & shared) == 1]:
+            shared.update(*joined)
+        return shared
+
+    def may_be_view(self, node: fx.Node) -> bool:
+        """Whether a value may share memory with the first value that its step reads."""
+        if self.in_place(node):
+            return True
+        if node.op == "call_module":
+            return MODULES.get(type(self.modules[str(node.target)])) in VIEWS
+        return node.op in ("call_function", "call_method") and called_name(node) in VIEWS
+
+    def use(self, node: fx.Node, source: fx.Node, kind: str, tensors: Sequence[str | None]) -> bool:
+        """Note that a step uses tensors; when it is their second use, both uses move together.
+
+        Returns:
+            Whether an earlier step did the same with the same tensors: the value is then settled.
+        """
+        key = (kind, *tensors)
+        self.note_use(node, key)
+        if key not in self.first_use:
+            self.first_use[key] = (source, node)
+            return False
+        earlier_source, earlier = self.first_use[key]
+        if self.carries_units([earlier_source, source]):
+            self.tie(earlier_source, source)
+        if earlier in self.axes:
+            self.axes[node] = list(self.pieces(earlier))
+            self.note_readouts(node)
+        return True
+
+    def note_use(self, node: fx.Node, key: tuple[str | None, ...]) -> None:
+        """Note what a step does with tensors; two kinds of use pin them."""
+        for tensor in key[1:]:
+            if tensor is not None:
+                self.followed.add((node, tensor))
+                if self.use_of.setdefault(tensor, key) != key:
+                    self.pinned.add(tensor)
+
     # --- steps ------------------------------------------------------------------------------------
+
+    def functional_dense(self, node: fx.Node) -> None:
+        """A dense layer that is called as a function of its params."""
+        source, weight, bias = (
+            argument(node, place, name) for place, name in enumerate(("input", "weight", "bias"))
+        )
+        matrix, shift = self.parameter(weight), self.parameter(bias)
+        followed = matrix is not None and self.tensors[matrix].ndim == 2
+        if not followed or (bias is not None and shift is None) or not isinstance(source, fx.Node):
+            self.fix_all(node.all_input_nodes)
+            return
+        assert matrix is not None
+        self.dense(node, source, matrix.removesuffix(".weight"), matrix, shift)
 
     def dense(
         self, node: fx.Node, source: fx.Node, name: str, weight: str, bias: str | None
     ) -> None:
         """A dense layer reads units by its columns and makes new ones by its rows."""
+        self.made_by[node] = name
+        if self.use(node, source, "dense", [weight, bias]):
+            return
         size = self.tensors[weight].shape[0]
         self.tie_columns(source, weight)
         units = _Units(size, name=name, readout=(node.name, 0))
@@ -268,16 +451,22 @@ class _Finder:
                 units.slices.append(part)
                 factor.rows.append(part)
         self.axes[node] = [_Piece(size, units, factor, bias)]
-        self.made_by[node] = name
 
     def norm(self, node: fx.Node, source: fx.Node, name: str, module: nn.Module) -> None:
         """A norm keeps the units and, if it has params, takes over their factors."""
+        own = {key: value for key, value in module.state_dict().items() if value.ndim == 1}
+        shape = getattr(module, "normalized_shape", None)
+        if self.rank(node) != 2 if shape is None else len(shape) != 1:
+            self.fix(source)  # it norms another axis than the last, or several
+            return
+        width: Any = shape[0] if shape is not None else module.num_features
+        if own and self.use(node, source, "norm", [f"{name}.{key}" for key in own]):
+            return
         if source not in self.axes:
             return
-        own = {key: value for key, value in module.state_dict().items() if value.ndim == 1}
         out: _Axis = []
         offset = 0
-        for piece in self.pieces(source):
+        for piece in self.resolved(source, width, name):
             part = [AxisSlice(f"{name}.{key}", 0, offset, offset + piece.size) for key in own]
             offset += piece.size
             if piece.units is None or piece.factor is None:
@@ -308,7 +497,7 @@ class _Finder:
         out: _Axis = []
         for piece in self.pieces(source):
             factor = piece.factor
-            if factor is not None and called == "sin" and piece.bias is not None:
+            if factor is not None and called == "sin" and piece.bias is not None and piece.gain:
                 factor.allow(SIGN)
                 turned = (factor, math.pi / abs(piece.gain))
                 factor = _Factor(piece.size, allowed=SIGN, turned=turned)
@@ -326,6 +515,9 @@ class _Finder:
     def arithmetic(self, node: fx.Node, called: str) -> None:
         """Sums and products: of two values, of a value and a param, of a value and a number."""
         operands = [arg for arg in node.args if isinstance(arg, fx.Node)]
+        if set(node.kwargs) - {"alpha"}:
+            self.fix_all(node.all_input_nodes)
+            return
         values = [arg for arg in operands if self.parameter(arg) is None]
         params = [arg for arg in operands if self.parameter(arg) is not None]
         numbers = [arg for arg in node.args if isinstance(arg, (int, float))]
@@ -370,10 +562,13 @@ class _Finder:
         shape = self.tensors[name].shape
         total = sum(piece.size for piece in self.pieces(source))
         if self.tensors[name].numel() == 1:
+            self.note_use(node, ("number", name))
             self.limit(node, source, FREE if called in ("mul", "div", "truediv") else ONE)
             return
         if not shape or shape[-1] != total or self.tensors[name].numel() != total:
             self.fix(source)
+            return
+        if self.use(node, source, called, [name]):
             return
         out: _Axis = []
         offset = 0
@@ -383,20 +578,33 @@ class _Finder:
             factor = piece.factor
             if piece.units is not None and factor is not None:
                 piece.units.slices.append(part)
-                factor.allow(DIAGONAL if called != "sub" else ONE)
-                if called == "add":
+                factor.allow(DIAGONAL if called in ("add", "mul") else ONE)
+                number = self.tensors[name].is_floating_point()
+                if called == "add" and number:
                     factor.rows.append(part)
-                elif called == "mul":
+                elif called == "mul" and number:
                     factor.columns.append(part)
                     factor = _Factor(piece.size, allowed=DIAGONAL, rows=[part])
                     piece.units.factors.append(factor)
-                else:
+                elif called != "mul":  # a mask follows the order and takes no factor
                     factor.allow(ONE)
             out.append(_Piece(piece.size, piece.units, factor))
         self.carry_on(node, source, out)
 
     def unite(self, node: fx.Node, left: fx.Node, right: fx.Node, *, product: bool) -> None:
         """A sum or product of two values: both sides must be in the same order."""
+        narrow = [value for value in (left, right) if self.width(value) == 1]
+        if len(narrow) == 1 and self.carries_units(narrow):
+            # One number for all units of the other side.
+            self.fix_all(narrow)
+            wide = right if narrow[0] is left else left
+            self.limit(node, wide, FREE if product else ONE)
+            return
+        self.axes[node] = self.tie(left, right, ONE if product else FREE)
+        self.note_readouts(node)
+
+    def tie(self, left: fx.Node, right: fx.Node, allowed: frozenset[str] = FREE) -> _Axis:
+        """Two values move together; returns the axis of their sum."""
         ours, theirs = self.aligned_pieces(left, right)
         out: _Axis = []
         for mine, other in zip(ours, theirs, strict=True):
@@ -404,39 +612,46 @@ class _Finder:
                 for piece in (mine, other):
                     if piece.units is not None:
                         self.fix_units(piece.units)
-                out.append(_Piece(mine.size))
+                sizes = (mine.size, other.size)
+                out.append(_Piece(UNKNOWN if UNKNOWN in sizes else mine.size))
                 continue
             assert mine.factor is not None
             assert other.factor is not None
             join_units(mine.units, other.units)
-            if product:
-                mine.factor.allow(ONE)
-                other.factor.allow(ONE)
+            mine.factor.allow(allowed)
+            other.factor.allow(allowed)
             join_factors(mine.factor, other.factor)
             out.append(_Piece(mine.size, mine.units.root(), mine.factor.root()))
-        self.axes[node] = out
-        self.note_readouts(node)
+        return out
 
     def cat(self, node: fx.Node) -> None:
         """Concatenation of the last axis."""
-        parts = list(node.args[0]) if isinstance(node.args[0], (list, tuple)) else []
-        dimension = node.kwargs.get("dim", node.args[1] if len(node.args) > 1 else 0)
-        last = len(self.shapes[node.name]) - 1 if node.name in self.shapes else 1
-        if dimension not in (-1, last) or not all(isinstance(part, fx.Node) for part in parts):
+        joined = argument(node, 0, "tensors")
+        dimension = argument(node, 1, "dim", node.kwargs.get("axis", 0))
+        parts = list(joined) if isinstance(joined, (list, tuple)) else []
+        alike = all(isinstance(part, fx.Node) for part in parts)
+        if not parts or not alike or not self.is_last(dimension, node):
             self.fix_all(node.all_input_nodes)
             return
-        self.axes[node] = [
-            piece for part in parts if isinstance(part, fx.Node) for piece in self.axis_of(part)
-        ]
+        axis: _Axis = []
+        for part in parts:
+            for piece in self.axis_of(part):
+                # Neighbours of unknown width are one stretch of unknown width.
+                if piece.size != UNKNOWN or not axis or axis[-1].size != UNKNOWN:
+                    axis.append(piece)
+        self.axes[node] = axis
         self.note_readouts(node)
 
     def getitem(self, node: fx.Node) -> None:
         """A slice of the last axis, or one of the parts of a split."""
         source, index = node.args[0], node.args[1]
         assert isinstance(source, fx.Node)
-        if source in self.split_into and isinstance(index, int):
-            self.axes[node] = self.split_into[source][index]
-            self.note_readouts(node)
+        if source in self.split_into:
+            if isinstance(index, int):
+                self.axes[node] = self.split_into[source][index]
+                self.note_readouts(node)
+            else:
+                self.fix(source)
             return
         if not self.carries_units([source]):
             return
@@ -444,13 +659,15 @@ class _Finder:
         last = index[-1] if isinstance(index, tuple) else None
         total = sum(piece.size for piece in self.pieces(source))
         whole = all(part is Ellipsis or part == slice(None) for part in before)
-        if not before or not whole or any(p.size == UNKNOWN for p in self.pieces(source)):
+        reaches_last = Ellipsis in before or len(before) + 1 == self.rank(source)
+        unknown = any(p.size == UNKNOWN for p in self.pieces(source))
+        if not before or not whole or not reaches_last or unknown or node.all_input_nodes[1:]:
             self.fix(source)
         elif isinstance(last, slice) and last.step in (None, 1):
             start, stop, _ = last.indices(total)
             self.axes[node] = self.stretch(source, start, stop)
             self.note_readouts(node)
-        elif isinstance(last, int):
+        elif type(last) is int:
             start = last % total
             for piece in self.stretch(source, start, start + 1):
                 if piece.units is not None:
@@ -460,14 +677,18 @@ class _Finder:
 
     def split(self, node: fx.Node, called: str) -> None:
         """Cut the last axis into parts, which `getitem` hands out."""
-        source, sizes = node.args[0], node.args[1]
-        assert isinstance(source, fx.Node)
+        source = argument(node, 0, "tensor" if called == "split" else "input")
+        sizes = argument(node, 1, "chunks" if called == "chunk" else "split_size")
+        sizes = node.kwargs.get("split_size_or_sections", sizes)
+        dimension = argument(node, 2, "dim", 0)
+        if len(node.all_input_nodes) != 1 or source is None or sizes is None:
+            self.fix_all(node.all_input_nodes)
+            return
         if not self.carries_units([source]):
             return
-        dimension = node.kwargs.get("dim", node.args[2] if len(node.args) > 2 else 0)
         total = sum(piece.size for piece in self.pieces(source))
-        last = len(self.shapes[source.name]) - 1 if source.name in self.shapes else 1
-        if dimension not in (-1, last) or any(p.size == UNKNOWN for p in self.pieces(source)):
+        unknown = any(p.size == UNKNOWN for p in self.pieces(source))
+        if not self.is_last(dimension, source) or unknown:
             self.fix(source)
             return
         if isinstance(sizes, int):
@@ -533,48 +754,68 @@ class _Finder:
         """Pieces of two values of one width, cut at the same places."""
         if left not in self.axes or right not in self.axes:
             known = left if left in self.axes else right
-            other = [_Piece(piece.size) for piece in self.pieces(known)]
+            # Both may be of width 1 and the other not: then the known one is repeated.
+            sizes = [p.size for p in self.pieces(known)]
+            other = [_Piece(UNKNOWN if sizes == [1] else size) for size in sizes]
             ours, theirs = self.pieces(known), other
             return (ours, theirs) if known is left else (theirs, ours)
-        for one, other_node in ((left, right), (right, left)):
-            offset = 0
-            for piece in list(self.pieces(one)):
-                offset += piece.size
-                self.cut(other_node, offset)
-        ours, theirs = self.pieces(left), self.pieces(right)
-        if [p.size for p in ours] != [p.size for p in theirs]:
-            raise InputError(
-                f"field `{self.name}`: `{left.name}` and `{right.name}` are added but have "
-                "different widths; weight-space merging cannot follow that, `distill` can merge it"
+        if any(p.size == UNKNOWN for side in (left, right) for p in self.pieces(side)):
+            self.fix_all([left, right])
+            return [_Piece(UNKNOWN)], [_Piece(UNKNOWN)]
+        if self.width(left) != self.width(right):
+            raise self.refuse(
+                f"`{left.name}` and `{right.name}` move together but have different widths"
             )
-        return ours, theirs
+        # Cutting one may cut the other where both hold the same units, elsewhere.
+        while (here := self.borders(left)) != (there := self.borders(right)):
+            for place in there - here:
+                self.cut(left, place)
+            for place in here - there:
+                self.cut(right, place)
+        return self.pieces(left), self.pieces(right)
+
+    def borders(self, node: fx.Node) -> set[int]:
+        """Where the pieces of a value end."""
+        return set(accumulate(piece.size for piece in self.pieces(node)))
+
+    def width(self, node: fx.Node) -> int | None:
+        """Length of a value's last axis, if that is known."""
+        pieces = self.pieces(node) if node in self.axes else []
+        known = pieces and all(piece.size != UNKNOWN for piece in pieces)
+        return sum(piece.size for piece in pieces) if known else None
+
+    def resolved(self, source: fx.Node, total: int, reader: str) -> _Axis:
+        """The pieces of a value whose whole width its reader tells."""
+        pieces = self.pieces(source)
+        if all(piece.units is None for piece in pieces):
+            return pieces
+        unknown = [place for place, piece in enumerate(pieces) if piece.size == UNKNOWN]
+        if len(unknown) > 1:
+            raise self.refuse(
+                f"`{reader}` reads several inputs of unknown width; pass example `inputs` to "
+                "find_symmetry"
+            )
+        rest = total - sum(piece.size for piece in pieces if piece.size != UNKNOWN)
+        for place in unknown:
+            pieces[place] = _Piece(rest)
+        if (rest < 0) if unknown else (rest != 0):
+            raise self.refuse(
+                f"`{reader}` reads {total} features, its inputs make {total - rest}: values are "
+                "joined in a way that cannot be followed"
+            )
+        return pieces
 
     def tie_columns(self, source: fx.Node, tensor: str) -> None:
         """Record that the columns of a matrix read these units."""
         if source not in self.axes:
             return
-        total = self.tensors[tensor].shape[1]
-        pieces = self.pieces(source)
-        known = sum(piece.size for piece in pieces if piece.size != UNKNOWN)
-        if sum(piece.size == UNKNOWN for piece in pieces) > 1:
-            raise InputError(
-                f"field `{self.name}`: `{tensor}` reads several inputs of unknown width; pass "
-                "example `inputs` to find_symmetry"
-            )
         offset = 0
-        for piece in pieces:
-            length = total - known if piece.size == UNKNOWN else piece.size
+        for piece in self.resolved(source, self.tensors[tensor].shape[1], tensor):
             if piece.units is not None and piece.factor is not None:
-                part = AxisSlice(tensor, 1, offset, offset + length)
+                part = AxisSlice(tensor, 1, offset, offset + piece.size)
                 piece.units.slices.append(part)
                 piece.factor.columns.append(part)
-            offset += length
-        if offset != total:
-            raise InputError(
-                f"field `{self.name}`: `{tensor}` has {total} columns, its inputs make {offset}; "
-                "the architecture joins values in a way that cannot be followed; `distill` can "
-                "merge it"
-            )
+            offset += piece.size
 
     def carry_on(self, node: fx.Node, source: fx.Node, axis: _Axis) -> None:
         """The step works on each unit alone: its value carries the same units."""
@@ -615,12 +856,28 @@ class _Finder:
         for factor in units.root().factors:
             factor.allow(ONE)
 
+    def unfollowed(self) -> set[str]:
+        """Tensors that some step uses in a way that is not known: they stay as they are."""
+        out: set[str] = set()
+        for node in self.graph.graph.nodes:
+            if node.op == "get_attr":
+                name = str(node.target)
+                if any((user, name) not in self.followed for user in node.users):
+                    out.add(name)
+            elif node.op == "call_module":
+                own = (f"{node.target}.{key}" for key in self.modules[node.target].state_dict())
+                out.update(name for name in own if (node, name) not in self.followed)
+        # Counters say nothing of single units.
+        return {name for name in out if name in self.tensors and self.tensors[name].ndim > 0}
+
     def symmetry(self) -> Symmetry:
         """Collect the groups that are free to move."""
         groups = []
+        pinned = self.pinned | self.unfollowed()
         for units in self.units:
             for leaf in leaves(units):
-                if leaf.joined is None and not leaf.fixed:
+                seen = any(part.tensor in pinned for part in leaf.slices)
+                if leaf.joined is None and not leaf.fixed and not seen:
                     whole = leaf.start == 0 and leaf.size == units.size
                     name = leaf.name if whole else (
                         f"{leaf.name}[{leaf.start}:{leaf.start + leaf.size}]"
@@ -629,6 +886,31 @@ class _Finder:
                         Group(name, leaf.size, tuple(leaf.slices), gauges_of(leaf), *leaf.readout)
                     )
         return Symmetry(tuple(groups), self.graph.graph, self.pre_activations)
+
+
+def called_name(node: fx.Node) -> str:
+    """Name of what a step calls, alike for functions, methods and changes in place."""
+    if node.op == "call_method":
+        return str(node.target).rstrip("_")
+    home = getattr(node.target, "__module__", None) or "torch"
+    name = str(getattr(node.target, "__name__", node.target)).rstrip("_")
+    if node.op != "call_function" or home.split(".")[0] not in ("torch", "_operator", "builtins"):
+        return ""  # somebody's own function: its name says nothing
+    return name.removeprefix("i") if name in ("iadd", "imul", "isub", "itruediv") else name
+
+
+def argument(node: fx.Node, place: int, name: str, default: Any = None) -> Any:
+    """An argument of a step, given by place or by name."""
+    return node.args[place] if len(node.args) > place else node.kwargs.get(name, default)
+
+
+def repeated(tensors: Mapping[str, Tensor]) -> set[str]:
+    """Names of tensors that the state holds under more than one name."""
+    names: dict[int, list[str]] = {}
+    for name, tensor in tensors.items():
+        if tensor.numel():
+            names.setdefault(tensor.data_ptr() or id(tensor), []).append(name)
+    return {name for same in names.values() if len(same) > 1 for name in same}
 
 
 def leaves(units: _Units) -> list[_Units]:
@@ -643,9 +925,8 @@ def current(piece: _Piece) -> _Axis:
     units, factor = piece.units.root(), piece.factor.root()
     if not units.parts:
         return [_Piece(piece.size, units, factor, piece.bias, piece.gain)]
-    # A bias that was cut is no longer one layer's: its turns are given up.
     halves = [
-        _Piece(part.size, part, its_factor)
+        _Piece(part.size, part, its_factor, piece.bias, piece.gain)
         for part, its_factor in zip(units.parts, factor.parts, strict=True)
     ]
     return [now for half in halves for now in current(half)]
@@ -674,11 +955,16 @@ def split_units(units: _Units, at: int) -> None:
             rows, columns = cut(root.rows), cut(root.columns)
             root.parts = tuple(
                 _Factor(size, allowed=root.allowed - {"linear"}, rows=row, columns=column,
-                        united=True)
+                        united=root.united)
                 for size, row, column in zip(sizes, rows, columns, strict=True)
             )  # fmt: skip
         for part, its_factor in zip(units.parts, root.parts, strict=True):
             part.factors.append(its_factor)
+    for root in {factor.root() for factor in units.factors}:
+        if root.turned is not None:
+            inner, half_turn = root.turned
+            for part, its_inner in zip(root.parts, inner.root().parts, strict=True):
+                part.turned = (its_inner, half_turn)
 
 
 def join_units(one: _Units, other: _Units) -> None:
@@ -715,10 +1001,13 @@ def join_factors(one: _Factor, other: _Factor) -> None:
 def gauges_of(units: _Units) -> tuple[Gauge, ...]:
     """The gauges of a group: what is left of its factors."""
     factors = list(dict.fromkeys(factor.root() for factor in units.factors))
+    inners = [factor.turned[0].root() for factor in factors if factor.turned is not None]
     for factor in factors:
         if factor.turned is not None:
             inner = factor.turned[0].root()
-            if inner.columns or inner.united or factor.united or "sign" not in inner.allowed:
+            # Turns need a sine that alone reads the layer, and nothing more that follows its sign.
+            alone = inners.count(inner) == 1 and not inner.columns and not inner.united
+            if not alone or factor.united or factor.rows or "sign" not in inner.allowed:
                 join_factors(factor, inner)
     gauges = []
     factors = list(dict.fromkeys(factor.root() for factor in units.factors))
