@@ -1,0 +1,100 @@
+"""Methods that mix units rather than only reorder them, each held to what it alone claims."""
+
+from __future__ import annotations
+
+import copy
+import functools
+
+import pytest
+import torch
+from conftest import BOX, outputs, relative_difference, small_field
+
+from memonf.fields import Field, build_field
+from memonf.fields.tiny_nerf import TinyNerfConfig
+from memonf.merging import merge as merge_checked
+from memonf.merging.unit_maps import map_units
+from memonf.merging.zipit import slot_maps, zip_units
+from memonf.symmetry import find_symmetry, permute
+
+#: Random fields are of no common scene, and would be refused.
+merge = functools.partial(merge_checked, force=True)
+#: Few points keep the tests fast.
+POINTS = 1024
+
+
+def shuffled(field: Field, seed: int = 7) -> Field:
+    """The same function in another order of its units."""
+    other = copy.deepcopy(field)
+    symmetry = find_symmetry(field)
+    planted = symmetry.random(torch.Generator().manual_seed(seed))
+    other.load_state_dict(permute(field.state_dict(), symmetry, planted))
+    return other
+
+
+def doubled(field: Field, width: int) -> Field:
+    """The same function with every hidden unit twice, what reads it halved."""
+    wide = build_field(
+        field.name, type(field.config)(**{**field.config.as_dict(), "width": width}), BOX
+    )
+    symmetry = find_symmetry(field)
+    twice = {g.name: torch.eye(g.size).double().repeat_interleave(2, 0) for g in symmetry.groups}
+    halved = {name: 0.5 * matrix.mT for name, matrix in twice.items()}
+    state = map_units(field.state_dict(), symmetry, twice, halved)
+    wide.load_state_dict({name: tensor.float() for name, tensor in state.items()})
+    wide.record = field.record
+    return wide.eval()
+
+
+def raw(field: Field) -> torch.Tensor:
+    """What the network says before any activation: (points, 4)."""
+    x = torch.rand(512, 3, generator=torch.Generator().manual_seed(3)) * 2 - 1
+    with torch.no_grad():
+        density, rgb = field.raw(x, None)
+    return torch.cat([density[:, None], rgb], 1)
+
+
+def test_maps_of_a_permutation_permute(kind: str) -> None:
+    field = small_field(kind)
+    symmetry = find_symmetry(field)
+    perms = symmetry.random(torch.Generator().manual_seed(1))
+    made = {name: torch.eye(len(perm)).double()[perm] for name, perm in perms.items()}
+    read = {name: matrix.mT for name, matrix in made.items()}
+    mapped = map_units(field.state_dict(), symmetry, made, read)
+    for name, tensor in permute(field.state_dict(), symmetry, perms).items():
+        torch.testing.assert_close(mapped[name].to(tensor), tensor, rtol=0, atol=0)
+
+
+def test_zipping_by_hand() -> None:
+    # Units 0, 1 of the first parent act alike, and so do unit 1 of the first and 0 of the second.
+    alike = torch.eye(4)
+    for (one, other), value in {(0, 1): 0.9, (1, 2): 0.8, (0, 2): 0.7, (2, 3): 0.1}.items():
+        alike[one, other] = alike[other, one] = value
+    assert zip_units(alike, 2, within=1.0).tolist() == [[0, 0], [0, 1]]
+    assert zip_units(alike, 2, within=0.0).tolist() == [[0, 1], [1, 0]]
+    maps = slot_maps(torch.tensor([[0, 0], [0, 1]]), (0.75, 0.25))
+    torch.testing.assert_close(maps[0][0], torch.tensor([3 / 7, 3 / 7]).double())
+    torch.testing.assert_close(maps[1], torch.tensor([[1 / 7, 0], [0, 1]]).double())
+
+
+def test_zipping_keeps_parents_whole_where_both_have_room() -> None:
+    """Two parents with every unit twice fit into one: it says the mean of what both say."""
+    narrow = [
+        build_field("tiny_nerf", TinyNerfConfig(width=8, depth=2, frequencies=3), BOX, seed=seed)
+        for seed in (1, 2)
+    ]
+    parents = [doubled(field, 16) for field in narrow]
+    expected = 0.7 * raw(parents[0]) + 0.3 * raw(parents[1])
+    chosen = {"within": 1.0, "repair": False, "points": POINTS, "coefficients": [0.7, 0.3]}
+    zipped = merge(parents, "zipit", zip_layers=None, **chosen).field
+    assert relative_difference(expected, raw(zipped)) < 1e-4
+    matched = merge(parents, "zipit", zip_layers=0, **chosen).field
+    assert relative_difference(expected, raw(matched)) > 0.01
+
+
+@pytest.mark.parametrize("layers", [0, 1, None])
+def test_zipping_recovers_shuffled_selves(layers: int | None) -> None:
+    field = small_field("tiny_nerf_skip")
+    parents = [field, shuffled(field, 1), shuffled(field, 2)]
+    chosen = {"zip_layers": layers, "repair": False, "points": POINTS}
+    merged = merge(parents, "zipit", **chosen).field
+    assert relative_difference(outputs(field), outputs(merged)) < 1e-5
