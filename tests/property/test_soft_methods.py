@@ -9,9 +9,13 @@ import pytest
 import torch
 from conftest import BOX, outputs, relative_difference, small_field
 
+from memonf.errors import MergeError
 from memonf.fields import Field, build_field
+from memonf.fields.nerf import NerfConfig
+from memonf.fields.siren import SirenConfig
 from memonf.fields.tiny_nerf import TinyNerfConfig
 from memonf.merging import merge as merge_checked
+from memonf.merging.optimal_transport import linear_program, transport_plan
 from memonf.merging.unit_maps import map_units
 from memonf.merging.zipit import slot_maps, zip_units
 from memonf.symmetry import find_symmetry, permute
@@ -31,11 +35,10 @@ def shuffled(field: Field, seed: int = 7) -> Field:
     return other
 
 
-def doubled(field: Field, width: int) -> Field:
+def doubled(field: Field, **widths: int) -> Field:
     """The same function with every hidden unit twice, what reads it halved."""
-    wide = build_field(
-        field.name, type(field.config)(**{**field.config.as_dict(), "width": width}), BOX
-    )
+    config = type(field.config).from_dict({**field.config.as_dict(), **widths}, "test")
+    wide = build_field(field.name, config, BOX)
     symmetry = find_symmetry(field)
     twice = {g.name: torch.eye(g.size).double().repeat_interleave(2, 0) for g in symmetry.groups}
     halved = {name: 0.5 * matrix.mT for name, matrix in twice.items()}
@@ -82,7 +85,7 @@ def test_zipping_keeps_parents_whole_where_both_have_room() -> None:
         build_field("tiny_nerf", TinyNerfConfig(width=8, depth=2, frequencies=3), BOX, seed=seed)
         for seed in (1, 2)
     ]
-    parents = [doubled(field, 16) for field in narrow]
+    parents = [doubled(field, width=16) for field in narrow]
     expected = 0.7 * raw(parents[0]) + 0.3 * raw(parents[1])
     chosen = {"within": 1.0, "repair": False, "points": POINTS, "coefficients": [0.7, 0.3]}
     zipped = merge(parents, "zipit", zip_layers=None, **chosen).field
@@ -98,3 +101,57 @@ def test_zipping_recovers_shuffled_selves(layers: int | None) -> None:
     chosen = {"zip_layers": layers, "repair": False, "points": POINTS}
     merged = merge(parents, "zipit", **chosen).field
     assert relative_difference(outputs(field), outputs(merged)) < 1e-5
+
+
+@pytest.mark.parametrize("ground", ["activations", "params"])
+@pytest.mark.parametrize("kind_", ["tiny_nerf_skip", "tiny_nerf_batch_norm", "nerf", "siren"])
+def test_a_wider_self_is_transported_back(kind_: str, ground: str) -> None:
+    field = small_field(kind_)
+    widths = {"width": 48} | ({"view_width": 24} if kind_ == "nerf" else {})
+    wide = shuffled(doubled(field, **widths))
+    chosen = {"ground": ground, "points": POINTS}
+    merged = merge([field, wide], "optimal_transport", **chosen).field
+    assert merged.config == field.config
+    assert relative_difference(outputs(field), outputs(merged)) < 1e-4
+    # The other way round nothing is lost either: both hold the same units.
+    merged = merge([wide, field], "optimal_transport", **chosen).field
+    assert merged.config == wide.config
+    assert relative_difference(outputs(wide), outputs(merged)) < 1e-4
+
+
+def test_transport_between_equal_widths_is_matching() -> None:
+    parents = [small_field("tiny_nerf", seed) for seed in (1, 2)]
+    one, other = (
+        merge(parents, name, points=POINTS).field
+        for name in ("optimal_transport", "activation_matching")
+    )
+    assert relative_difference(outputs(one), outputs(other)) < 1e-5
+
+
+def test_plans_are_exact() -> None:
+    cost = torch.rand(6, 4, generator=torch.Generator().manual_seed(0))
+    copies, program = transport_plan(cost), torch.from_numpy(linear_program(cost.numpy()))
+    for plan in (copies, program):
+        torch.testing.assert_close(plan.sum(1), torch.full((6,), 1 / 6).double())
+        torch.testing.assert_close(plan.sum(0), torch.full((4,), 1 / 4).double())
+        assert (plan >= 0).all()
+    assert float((copies * cost).sum()) == pytest.approx(float((program * cost).sum()), abs=1e-12)
+    assert transport_plan(torch.rand(37, 23)).shape == (37, 23)
+
+
+@pytest.mark.parametrize(
+    ("name", "one", "other", "key"),
+    [
+        ("siren", SirenConfig(width=16, depth=2), SirenConfig(16, 2, omega=20.0), "omega"),
+        (
+            "nerf",
+            NerfConfig(width=16, depth=3, skips=(1,), view_width=8),
+            NerfConfig(width=12, depth=3, skips=(2,), view_width=4),
+            "skips",
+        ),
+    ],
+)
+def test_only_widths_may_differ(name: str, one, other, key: str) -> None:
+    parents = [build_field(name, config, BOX) for config in (one, other)]
+    with pytest.raises(MergeError, match=f"`{key}` is"):
+        merge(parents, "optimal_transport")

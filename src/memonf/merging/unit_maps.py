@@ -16,7 +16,11 @@ import torch
 from ..symmetry import Params, Symmetry
 from ..typing import Float, Tensor
 
-__all__ = ["UnitMaps", "cut_axis", "map_units"]
+__all__ = ["LEAST_WEIGHT", "UnitMaps", "centred", "cut_axis", "map_units"]
+
+#: Weight of a point that one of two parents did not see, relative to one that both know well:
+#: parents that saw nothing in common are compared all the same.
+LEAST_WEIGHT = 1e-3
 
 #: Group -> matrix: (slots, units) of what makes them, or (units, slots) of what reads them.
 UnitMaps = Mapping[str, Tensor]
@@ -81,3 +85,17 @@ def cut_axis(
             cuts.append((group, tensor.narrow(axis, start, stop - start)))
         end = stop
     return cuts
+
+
+def centred(
+    values: Float[Tensor, "points units"], weights: Float[Tensor, " points"]
+) -> Float[Tensor, "points units"]:
+    """Units with mean 0 and norm 1 over weighted points, times the root of the weights.
+
+    A unit that changes by no more than float noise becomes zero.
+    """
+    mean = (weights @ values) / weights.sum()
+    away = weights.sqrt()[:, None] * (values - mean)
+    norm = away.norm(dim=0)
+    still = norm <= 1e-9 * (weights.sqrt()[:, None] * values).norm(dim=0)
+    return torch.where(still, 0.0, away / norm.clamp_min(torch.finfo(norm.dtype).tiny))

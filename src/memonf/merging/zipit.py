@@ -34,12 +34,10 @@ from .base import METHODS, SETTINGS, MergeMethod, MergeProblem, settings_datacla
 from .coefficients import Coefficients
 from .positions import Positions
 from .repair import Statistics, reestimate_running_statistics, rescale_layers, statistics_of
-from .unit_maps import map_units
+from .unit_maps import LEAST_WEIGHT, centred, map_units
 
 __all__ = ["ZipIt", "zip_units"]
 
-#: Weight of a point that nobody saw: parents that saw nothing in common are compared all the same.
-LEAST_WEIGHT = 1e-3
 #: Between pairs that are equally alike, the one that matching found.
 TIE = 1e-6
 
@@ -175,20 +173,6 @@ def likeness(
             if other > one:
                 alike[other * size : (other + 1) * size, rows] += block.mT
     return alike
-
-
-def centred(
-    values: Float[Tensor, "points units"], weights: Float[Tensor, " points"]
-) -> Float[Tensor, "points units"]:
-    """Units with mean 0 and norm 1 over weighted points, times the root of the weights.
-
-    A unit that changes by no more than float noise becomes zero.
-    """
-    mean = (weights @ values) / weights.sum()
-    away = weights.sqrt()[:, None] * (values - mean)
-    norm = away.norm(dim=0)
-    still = norm <= 1e-9 * (weights.sqrt()[:, None] * values).norm(dim=0)
-    return torch.where(still, 0.0, away / norm.clamp_min(torch.finfo(norm.dtype).tiny))
 
 
 def zip_units(
