@@ -70,6 +70,10 @@ def settings(method: str) -> dict[str, int]:
         return {"steps": 3, "rays": 128}
     if method == "gauss_newton":
         return {"rays": 512, "iterations": 2}
+    if method == "straight_through":
+        return {"rays": 128, "steps": 3}
+    if method == "sinkhorn_rebasin":
+        return {"rays": 128, "steps": 5}
     return {"points": POINTS} if METHODS[method].needs_positions else {}
 
 

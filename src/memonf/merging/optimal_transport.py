@@ -29,13 +29,12 @@ from ..errors import MergeError
 from ..fields import Field
 from ..matching import best_permutation, readouts
 from ..matching.agreement import STATISTICS
-from ..matching.balance import balance
 from ..matching.matcher import LEAST_SHARE, apply_steps, in_double
-from ..symmetry import Element, Params, Symmetry, find_symmetry, inverse, transform
+from ..symmetry import Params, Symmetry, find_symmetry, inverse, transform
 from ..typing import Float, Tensor
 from .base import METHODS, SETTINGS, MergeMethod, MergeProblem, combine_params, settings_dataclass
 from .positions import Positions
-from .unit_maps import LEAST_WEIGHT, centred, cut_axis, map_units
+from .unit_maps import LEAST_WEIGHT, balancing_scales, centred, cut_axis, map_units
 
 __all__ = ["OptimalTransport", "transport_plan"]
 
@@ -101,17 +100,6 @@ class OptimalTransport(MergeMethod):
             moved = apply_steps(moved, problem.symmetry, steps)
             yield {name: moved[name].to(tensor.dtype) for name, tensor in first.items()}
         problem.report["optimal_transport"] = {"costs": costs}
-
-
-def balancing_scales(symmetry: Symmetry, params: Mapping[str, Tensor]) -> Element:
-    """The scales and signs of `balance`, without its maps of layers that have no activation."""
-    element = balance(symmetry, params)
-    kinds = {group.name: [gauge.kind for gauge in group.gauges] for group in symmetry.groups}
-    kept = {
-        name: {n: value for n, value in values.items() if kinds[name][n] != "linear"}
-        for name, values in element.gauges.items()
-    }
-    return Element({}, {name: values for name, values in kept.items() if values})
 
 
 def transport(

@@ -13,10 +13,11 @@ from collections.abc import Mapping
 
 import torch
 
-from ..symmetry import Params, Symmetry
+from ..matching.balance import balance
+from ..symmetry import Element, Params, Symmetry
 from ..typing import Float, Tensor
 
-__all__ = ["LEAST_WEIGHT", "UnitMaps", "centred", "cut_axis", "map_units"]
+__all__ = ["LEAST_WEIGHT", "UnitMaps", "balancing_scales", "centred", "cut_axis", "map_units"]
 
 #: Weight of a point that one of two parents did not see, relative to one that both know well:
 #: parents that saw nothing in common are compared all the same.
@@ -99,3 +100,14 @@ def centred(
     norm = away.norm(dim=0)
     still = norm <= 1e-9 * (weights.sqrt()[:, None] * values).norm(dim=0)
     return torch.where(still, 0.0, away / norm.clamp_min(torch.finfo(norm.dtype).tiny))
+
+
+def balancing_scales(symmetry: Symmetry, params: Mapping[str, Tensor]) -> Element:
+    """The scales and signs of `balance`, without its maps of layers that have no activation."""
+    element = balance(symmetry, params)
+    kinds = {group.name: [gauge.kind for gauge in group.gauges] for group in symmetry.groups}
+    kept = {
+        name: {n: value for n, value in values.items() if kinds[name][n] != "linear"}
+        for name, values in element.gauges.items()
+    }
+    return Element({}, {name: values for name, values in kept.items() if values})

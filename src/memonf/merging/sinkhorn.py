@@ -1,0 +1,162 @@
+"""Sinkhorn re-basin: soft permutations, learnt by gradient descent and made hard at the end.
+
+Symbols, for one group: X (n, n) scores, τ temperature, S = Sinkhorn(X/τ) soft permutation; A the
+reference, B another parent, S(B) its params with soft units.
+
+Normalising the rows and columns of exp(X/τ) in turn makes a matrix whose rows and columns sum to 1:
+a mixture of permutations, which can be differentiated. All groups are learnt at once, while
+matching by descent places one group with all others held. The cost is the squared distance of S(B)
+to A, or what the midpoint of both gets wrong. Hard permutations are tried on the way, and the one
+of the least cost is kept.
+
+Reference:
+    Peña et al. 2022, Re-basin via implicit Sinkhorn differentiation, arXiv 2212.12042. Departures:
+    the iterations are differentiated as they are; the midpoint answers what the parents say where
+    they saw; parents are compared free of ReLU scales; only orders are learnt, no signs.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Annotated, Literal
+
+import torch
+from pydantic import Field as Limits
+
+from ..matching import best_permutation
+from ..matching.agreement import STATISTICS
+from ..matching.matcher import in_double
+from ..symmetry import Element, Params, Symmetry, inverse, transform
+from ..typing import Float, Tensor
+from .base import METHODS, SETTINGS, MergeMethod, MergeProblem, settings_dataclass
+from .midpoint import Questions
+from .straight_through import Best, Found, align_in_turn, mixed
+from .unit_maps import balancing_scales, map_units
+
+__all__ = ["SinkhornRebasin", "sinkhorn"]
+
+#: Steps from one hard permutation that is tried to the next.
+TRY_EVERY = 5
+#: Scores farther below the best of their row, times the temperature, count as never.
+DEEPEST = 60.0
+
+
+@METHODS.register("sinkhorn_rebasin")
+@settings_dataclass(**SETTINGS)
+class SinkhornRebasin(MergeMethod):
+    """Learn soft permutations of all layers at once, then harden them.
+
+    Attributes:
+        cost: ``params``: squared distance of the params, which looks at nothing else;
+            ``midpoint``: what the average answers wrong where the parents saw.
+        steps: Steps of the scores (Adam).
+        rate: Their learning rate.
+        temperature: τ: the smaller, the nearer soft permutations are to hard ones.
+        iterations: Times that rows and columns are normalised.
+        rays: Rays along which the parents are asked for the midpoint's cost.
+    """
+
+    cost: Literal["params", "midpoint"] = "params"
+    steps: Annotated[int, Limits(ge=1)] = 100
+    rate: Annotated[float, Limits(gt=0)] = 0.1
+    temperature: Annotated[float, Limits(gt=0)] = 1.0
+    iterations: Annotated[int, Limits(ge=1)] = 20
+    rays: Annotated[int, Limits(ge=1)] = 1024
+
+    summary = "soft permutations learnt for all layers at once, hardened, then averaged"
+    paper = "Peña et al. 2022, Sinkhorn re-basin, arXiv 2212.12042"
+    needs_positions = True
+    needs_knowledge = True
+
+    def combine(self, problem: MergeProblem) -> Params:
+        """See `MergeMethod.combine`."""
+        questions = Questions.of(problem, self.rays) if self.cost == "midpoint" else None
+
+        def search(_: int, ours: Params, theirs: Params, share: float) -> Found:
+            return self.search(problem, questions, ours, theirs, share)
+
+        return align_in_turn(problem, search)
+
+    def search(
+        self,
+        problem: MergeProblem,
+        questions: Questions | None,
+        ours: Params,
+        theirs: Params,
+        share: float,
+    ) -> Found:
+        """The way of one parent to the reference; `share` is its weight in the midpoint."""
+        symmetry = problem.symmetry
+        mine, its = balancing_scales(symmetry, ours), balancing_scales(symmetry, theirs)
+        ours = transform(in_double(ours), symmetry, mine)
+        theirs = transform(in_double(theirs), symmetry, its)
+
+        def cost(params: Params) -> Tensor:
+            if questions is None:
+                return distance(symmetry, ours, params)
+            return questions.error(mixed(ours, params, share))
+
+        best = Best()
+        best.offer(float(cost(theirs)), Element(), 0)
+        scores = {
+            group.name: torch.zeros(group.size, group.size, dtype=torch.float64)
+            .to(problem.parents.facts[0].aabb.device)
+            .requires_grad_()
+            for group in symmetry.groups
+        }
+        optimizer = torch.optim.Adam(list(scores.values()), lr=self.rate)
+        for step in range(1, self.steps + 1):
+            with torch.enable_grad():
+                soft = {
+                    name: sinkhorn(score / self.temperature, self.iterations)
+                    for name, score in scores.items()
+                }
+                loss = cost(soft_order(theirs, symmetry, soft))
+                optimizer.zero_grad(set_to_none=True)
+                loss.backward()
+            optimizer.step()
+            if step % TRY_EVERY == 0 or step == self.steps:
+                perms = {name: best_permutation(score) for name, score in scores.items()}
+                hard = Element(perms)
+                best.offer(float(cost(transform(theirs, symmetry, hard))), hard, step)
+            problem.on_progress(step / self.steps)
+        return (its, best.element, inverse(mine, symmetry)), best.figures()
+
+
+def sinkhorn(scores: Float[Tensor, "units units"], iterations: int) -> Float[Tensor, "units units"]:
+    """A matrix of positive entries whose rows and columns sum to 1, the more so with iterations.
+
+    Args:
+        scores: X/τ; entries of the result grow with them exponentially.
+        iterations: Times that rows and columns are divided by their sums.
+
+    Reference:
+        Sinkhorn 1964; Adams and Zemel 2011, arXiv 1106.1925; Mena et al. 2018, arXiv 1802.08665.
+    """
+    kernel = (scores - scores.amax(1, keepdim=True)).clamp_min(-DEEPEST).exp()
+    columns = torch.ones_like(scores[0])
+    rows = columns
+    for _ in range(iterations):
+        rows = 1 / (kernel @ columns)
+        columns = 1 / (kernel.mT @ rows)
+    return rows[:, None] * kernel * columns
+
+
+def soft_order(
+    params: Mapping[str, Tensor], symmetry: Symmetry, soft: Mapping[str, Tensor]
+) -> Params:
+    """`symmetry.permute` with soft permutations: slot i receives Σ_j S[i, j] unit j."""
+    return map_units(params, symmetry, soft, {name: matrix.mT for name, matrix in soft.items()})
+
+
+def distance(
+    symmetry: Symmetry, ours: Mapping[str, Tensor], theirs: Mapping[str, Tensor]
+) -> Tensor:
+    """Squared distance of what carries hidden units, each tensor relative to the reference's."""
+    names = dict.fromkeys(part.tensor for group in symmetry.groups for part in group.slices)
+    parts = [
+        (ours[name] - theirs[name]).square().sum() / ours[name].square().mean().clamp_min(1e-30)
+        for name in names
+        if not name.endswith(STATISTICS)
+    ]
+    return torch.stack(parts).sum()
