@@ -77,6 +77,10 @@ def settings(method: str) -> dict[str, int]:
     return {"points": POINTS} if METHODS[method].needs_positions else {}
 
 
+#: Methods that correct statistics without saying so in their name.
+REPAIRED = ("least_squares", "sinkhorn_rebasin", "straight_through", "zipit")
+
+
 @pytest.fixture(params=list(METHODS))
 def method(request: pytest.FixtureRequest) -> str:
     return request.param
@@ -94,7 +98,7 @@ def test_merging_a_field_with_itself_gives_the_field(method: str, kind: str) -> 
         pytest.skip(f"{method} does not claim it")
     field = small_field(kind)
     merged = merge([field, copy.deepcopy(field)], method, **settings(method)).field
-    repaired = method.endswith("_repair") or method in ("least_squares", "zipit")
+    repaired = method.endswith("_repair") or method in REPAIRED
     if repaired and "batch_norm" in kind:
         pytest.skip("re-estimated running statistics are those of the points, not of training")
     limit = 1e-3 if repaired else 1e-6

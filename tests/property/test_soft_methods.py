@@ -15,7 +15,11 @@ from memonf.fields.nerf import NerfConfig
 from memonf.fields.siren import SirenConfig
 from memonf.fields.tiny_nerf import TinyNerfConfig
 from memonf.merging import merge as merge_checked
+from memonf.merging.base import MergeProblem
+from memonf.merging.midpoint import Questions
 from memonf.merging.optimal_transport import linear_program, transport_plan
+from memonf.merging.parents import Parents
+from memonf.merging.sinkhorn import sinkhorn
 from memonf.merging.unit_maps import map_units
 from memonf.merging.zipit import slot_maps, zip_units
 from memonf.symmetry import find_symmetry, permute
@@ -155,3 +159,67 @@ def test_only_widths_may_differ(name: str, one, other, key: str) -> None:
     parents = [build_field(name, config, BOX) for config in (one, other)]
     with pytest.raises(MergeError, match=f"`{key}` is"):
         merge(parents, "optimal_transport")
+
+
+def test_the_midpoint_is_judged_by_what_parents_say() -> None:
+    """A parent answers its own questions without error, and the gradient points there."""
+    field = small_field("tiny_nerf")
+    problem = MergeProblem(Parents([field, copy.deepcopy(field)]), (0.5, 0.5), seed=0)
+    questions = Questions.of(problem, rays=64)
+    state = dict(field.state_dict())
+    with torch.no_grad():
+        assert float(questions.error(state)) < 1e-10
+    moved = state | {"head.bias": (state["head.bias"] + 0.1).requires_grad_()}
+    with torch.enable_grad():
+        error = questions.error(moved)
+        (gradient,) = torch.autograd.grad(error, moved["head.bias"])
+    assert float(error.detach()) > 1e-6
+    back = moved | {"head.bias": (moved["head.bias"] - 0.01 * gradient / gradient.norm()).detach()}
+    assert float(questions.error(back)) < float(error.detach())
+
+
+def test_straight_through_starts_at_matching_and_never_ends_above() -> None:
+    parents = [small_field("tiny_nerf", seed) for seed in (1, 2)]
+    chosen = {"start": "reference", "rays": 128, "repair": False}
+    one = merge(parents, "straight_through", steps=1, **chosen)
+    matched = merge(parents, "weight_matching").field
+    assert relative_difference(outputs(matched), outputs(one.field)) < 1e-5
+    many = merge(parents, "straight_through", steps=12, rate=0.05, **chosen)
+    first, last = (result.report["alignment"][0] for result in (one, many))
+    assert last["error_at_start"] == first["error"]
+    assert last["error"] < first["error"]
+    assert last["step"] > 0
+
+
+def test_sinkhorn_makes_soft_permutations() -> None:
+    scores = torch.randn(9, 9, generator=torch.Generator().manual_seed(0)).double()
+    soft = sinkhorn(scores, 50)
+    torch.testing.assert_close(soft.sum(0), torch.ones(9).double())
+    torch.testing.assert_close(soft.sum(1), torch.ones(9).double())
+    perm = torch.randperm(9, generator=torch.Generator().manual_seed(1))
+    hard = torch.eye(9).double()[perm]
+    torch.testing.assert_close(sinkhorn(300 * hard, 20), hard)
+
+
+@pytest.mark.parametrize("cost", ["params", "midpoint"])
+def test_sinkhorn_lowers_its_cost(cost: str) -> None:
+    parents = [small_field("tiny_nerf", seed) for seed in (1, 2)]
+    chosen = {"cost": cost, "start": "uniform", "rays": 64, "steps": 30, "temperature": 0.3}
+    found = merge(parents, "sinkhorn_rebasin", **chosen).report["alignment"][0]
+    assert found["error"] < found["error_at_start"]
+    assert found["step"] > 0
+
+
+@pytest.mark.parametrize(
+    ("name", "chosen"),
+    [
+        ("straight_through", {"steps": 2, "start": "reference"}),
+        ("straight_through", {"steps": 2}),
+        ("sinkhorn_rebasin", {"steps": 60, "start": "uniform", "cost": "params"}),
+        ("sinkhorn_rebasin", {"steps": 2}),
+    ],
+)
+def test_shuffled_selves_are_recovered(name: str, chosen) -> None:
+    field = small_field("tiny_nerf_skip")
+    merged = merge([field, shuffled(field)], name, rays=64, repair=False, **chosen).field
+    assert relative_difference(outputs(field), outputs(merged)) < 1e-5

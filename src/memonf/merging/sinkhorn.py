@@ -23,20 +23,31 @@ from typing import Annotated, Literal
 import torch
 from pydantic import Field as Limits
 
-from ..matching import best_permutation
+from ..matching import best_permutation, similarities
 from ..matching.agreement import STATISTICS
 from ..matching.matcher import in_double
 from ..symmetry import Element, Params, Symmetry, inverse, transform
 from ..typing import Float, Tensor
-from .base import METHODS, SETTINGS, MergeMethod, MergeProblem, settings_dataclass
+from .base import METHODS, SETTINGS, MergeMethod, MergeProblem, combine_params, settings_dataclass
 from .midpoint import Questions
-from .straight_through import Best, Found, align_in_turn, mixed
-from .unit_maps import balancing_scales, map_units
+from .positions import Positions
+from .repair import repair
+from .straight_through import (
+    FREE_SHARE,
+    POINTS,
+    Best,
+    Found,
+    align_in_turn,
+    mixed,
+)
+from .unit_maps import LEAST_WEIGHT, balancing_scales, map_units
 
 __all__ = ["SinkhornRebasin", "sinkhorn"]
 
 #: Steps from one hard permutation that is tried to the next.
 TRY_EVERY = 5
+#: Score of two units that act the same, at the start.
+CERTAINTY = 10.0
 #: Scores farther below the best of their row, times the temperature, count as never.
 DEEPEST = 60.0
 
@@ -49,19 +60,24 @@ class SinkhornRebasin(MergeMethod):
     Attributes:
         cost: ``params``: squared distance of the params, which looks at nothing else;
             ``midpoint``: what the average answers wrong where the parents saw.
+        start: Scores to start from: all alike (``uniform``), or the correlations of what units do
+            where both parents saw (``activations``).
         steps: Steps of the scores (Adam).
         rate: Their learning rate.
         temperature: τ: the smaller, the nearer soft permutations are to hard ones.
         iterations: Times that rows and columns are normalised.
         rays: Rays along which the parents are asked for the midpoint's cost.
+        repair: Whether the statistics of the units are corrected afterwards.
     """
 
-    cost: Literal["params", "midpoint"] = "params"
-    steps: Annotated[int, Limits(ge=1)] = 100
-    rate: Annotated[float, Limits(gt=0)] = 0.1
-    temperature: Annotated[float, Limits(gt=0)] = 1.0
+    cost: Literal["params", "midpoint"] = "midpoint"
+    start: Literal["activations", "uniform"] = "activations"
+    steps: Annotated[int, Limits(ge=1)] = 60
+    rate: Annotated[float, Limits(gt=0)] = 0.05
+    temperature: Annotated[float, Limits(gt=0)] = 0.3
     iterations: Annotated[int, Limits(ge=1)] = 20
     rays: Annotated[int, Limits(ge=1)] = 1024
+    repair: bool = True
 
     summary = "soft permutations learnt for all layers at once, hardened, then averaged"
     paper = "Peña et al. 2022, Sinkhorn re-basin, arXiv 2212.12042"
@@ -72,15 +88,29 @@ class SinkhornRebasin(MergeMethod):
         """See `MergeMethod.combine`."""
         questions = Questions.of(problem, self.rays) if self.cost == "midpoint" else None
 
-        def search(_: int, ours: Params, theirs: Params, share: float) -> Found:
-            return self.search(problem, questions, ours, theirs, share)
+        positions = problem.positions(POINTS, FREE_SHARE, True)
 
-        return align_in_turn(problem, search)
+        def search(number: int, ours: Params, theirs: Params, share: float) -> Found:
+            if self.start == "activations":
+                start = correlations(problem, positions, number, ours, theirs)
+            else:
+                device = positions.trust.device
+                start = {
+                    group.name: torch.zeros(group.size, group.size, device=device)
+                    for group in problem.symmetry.groups
+                }
+            return self.search(problem, questions, start, ours, theirs, share)
+
+        aligned = align_in_turn(problem, search)
+        if self.repair:
+            return repair(problem, aligned, positions)
+        return combine_params(aligned, problem.coefficients)
 
     def search(
         self,
         problem: MergeProblem,
         questions: Questions | None,
+        start: Mapping[str, Tensor],
         ours: Params,
         theirs: Params,
         share: float,
@@ -98,12 +128,14 @@ class SinkhornRebasin(MergeMethod):
 
         best = Best()
         best.offer(float(cost(theirs)), Element(), 0)
-        scores = {
-            group.name: torch.zeros(group.size, group.size, dtype=torch.float64)
-            .to(problem.parents.facts[0].aabb.device)
-            .requires_grad_()
-            for group in symmetry.groups
-        }
+        scores = {name: score.double().requires_grad_() for name, score in start.items()}
+
+        def harden(step: int) -> None:
+            perms = {name: best_permutation(score) for name, score in scores.items()}
+            hard = Element(perms)
+            best.offer(float(cost(transform(theirs, symmetry, hard))), hard, step)
+
+        harden(0)
         optimizer = torch.optim.Adam(list(scores.values()), lr=self.rate)
         for step in range(1, self.steps + 1):
             with torch.enable_grad():
@@ -116,11 +148,19 @@ class SinkhornRebasin(MergeMethod):
                 loss.backward()
             optimizer.step()
             if step % TRY_EVERY == 0 or step == self.steps:
-                perms = {name: best_permutation(score) for name, score in scores.items()}
-                hard = Element(perms)
-                best.offer(float(cost(transform(theirs, symmetry, hard))), hard, step)
+                harden(step)
             problem.on_progress(step / self.steps)
         return (its, best.element, inverse(mine, symmetry)), best.figures()
+
+
+def correlations(
+    problem: MergeProblem, positions: Positions, number: int, ours: Params, theirs: Params
+) -> dict[str, Tensor]:
+    """Group -> (units, units), scores from how alike units act where both parents saw."""
+    weights = positions.trust[0] * positions.trust[number] + LEAST_WEIGHT
+    networks = problem.field_with(ours), problem.field_with(theirs)
+    alike = similarities(problem.symmetry, *networks, positions.inputs, weights=weights)
+    return {name: CERTAINTY * found for name, found in alike.items()}
 
 
 def sinkhorn(scores: Float[Tensor, "units units"], iterations: int) -> Float[Tensor, "units units"]:

@@ -29,12 +29,13 @@ from ..typing import Tensor
 from .activation_matching import align_by_activations
 from .base import METHODS, SETTINGS, MergeMethod, MergeProblem, combine_params, settings_dataclass
 from .midpoint import Questions
+from .repair import repair
 
 __all__ = ["StraightThrough", "align_in_turn", "differentiable"]
 
 #: Steps into the guise of the reference, and figures for the report.
-#: Where activation matching compares units, see `ActivationMatching`.
-START_POINTS, START_FREE_SHARE = 16384, 0.25
+#: Where units are compared and their statistics measured, see `ActivationMatching`.
+POINTS, FREE_SHARE = 16384, 0.25
 
 Found = tuple[tuple[Element, ...], dict[str, float]]
 
@@ -51,12 +52,14 @@ class StraightThrough(MergeMethod):
         steps: Permutations that are tried for each parent.
         rate: Learning rate of the latent params (Adam).
         rays: Rays along which the parents are asked, shared by coefficients and cameras.
+        repair: Whether the statistics of the units are corrected afterwards.
     """
 
     start: Literal["activations", "reference"] = "activations"
     steps: Annotated[int, Limits(ge=1)] = 60
     rate: Annotated[float, Limits(gt=0)] = 1e-2
     rays: Annotated[int, Limits(ge=1)] = 1024
+    repair: bool = True
 
     summary = "units aligned so that the average answers as the parents do, by straight-through"
     paper = "Ainsworth et al. 2022, Git Re-Basin, arXiv 2209.04836"
@@ -66,16 +69,19 @@ class StraightThrough(MergeMethod):
     def combine(self, problem: MergeProblem) -> Params:
         """See `MergeMethod.combine`."""
         questions = Questions.of(problem, self.rays)
+        positions = problem.positions(POINTS, FREE_SHARE, True)
         starts: list[Params] = []
         if self.start == "activations":
-            positions = problem.positions(START_POINTS, START_FREE_SHARE, True)
             starts = list(align_by_activations(problem, positions))
 
         def search(number: int, ours: Params, theirs: Params, share: float) -> Found:
             start = starts[number] if starts else ours
             return self.search(problem, questions, start, ours, theirs, share)
 
-        return align_in_turn(problem, search)
+        aligned = align_in_turn(problem, search)
+        if self.repair:
+            return repair(problem, aligned, positions)
+        return combine_params(aligned, problem.coefficients)
 
     def search(
         self,
@@ -145,30 +151,31 @@ class Best:
 
 def align_in_turn(
     problem: MergeProblem, search: Callable[[int, Params, Params, float], Found]
-) -> Params:
-    """Bring each parent into the guise of the running average, which begins at the first.
+) -> list[Params]:
+    """Params of all parents in the guise of the first.
 
-    The others follow in the order of their content, so that theirs makes no difference.
+    Each is brought into that of the running average, which begins at the first; the others follow
+    in the order of their content, so that the order in which they are given makes no difference.
 
     Args:
         problem: The parents.
-        search: (number of a parent, params of the average, of the parent, the parent's share in the next average) ->
-            steps that bring the parent to the average, and figures.
+        search: (number of a parent, params of the average, of the parent, the parent's share in
+            the next average) -> steps that bring the parent to the average, and figures.
     """
     facts = problem.parents.facts
     others = sorted(range(1, len(facts)), key=lambda number: facts[number].content)
     merged, weight = problem.params(0), problem.coefficients[0]
-    figures = []
+    aligned, figures = {0: merged}, []
     for number in others:
         params = problem.params(number)
         weight += problem.coefficients[number]
         share = problem.coefficients[number] / weight
         steps, found = search(number, merged, params, share)
         figures.append(found)
-        aligned = apply_steps(params, problem.symmetry, steps)
-        merged = combine_params([merged, aligned], [1 - share, share])
+        aligned[number] = apply_steps(params, problem.symmetry, steps)
+        merged = combine_params([merged, aligned[number]], [1 - share, share])
     problem.report["alignment"] = figures
-    return merged
+    return [aligned[number] for number in range(len(facts))]
 
 
 def differentiable(params: Mapping[str, Tensor]) -> Params:
