@@ -71,9 +71,9 @@ def settings(method: str) -> dict[str, int]:
     if method == "gauss_newton":
         return {"rays": 512, "iterations": 2}
     if method == "straight_through":
-        return {"rays": 128, "steps": 3}
+        return {"rays": 128, "steps": 3, "points": POINTS}
     if method == "sinkhorn_rebasin":
-        return {"rays": 128, "steps": 5}
+        return {"rays": 128, "steps": 5, "points": POINTS}
     return {"points": POINTS} if METHODS[method].needs_positions else {}
 
 

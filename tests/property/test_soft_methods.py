@@ -180,7 +180,7 @@ def test_the_midpoint_is_judged_by_what_parents_say() -> None:
 
 def test_straight_through_starts_at_matching_and_never_ends_above() -> None:
     parents = [small_field("tiny_nerf", seed) for seed in (1, 2)]
-    chosen = {"start": "reference", "rays": 128, "repair": False}
+    chosen = {"start": "reference", "rays": 128, "points": POINTS, "repair": False}
     one = merge(parents, "straight_through", steps=1, **chosen)
     matched = merge(parents, "weight_matching").field
     assert relative_difference(outputs(matched), outputs(one.field)) < 1e-5
@@ -204,7 +204,7 @@ def test_sinkhorn_makes_soft_permutations() -> None:
 @pytest.mark.parametrize("cost", ["params", "midpoint"])
 def test_sinkhorn_lowers_its_cost(cost: str) -> None:
     parents = [small_field("tiny_nerf", seed) for seed in (1, 2)]
-    chosen = {"cost": cost, "start": "uniform", "rays": 64, "steps": 30, "temperature": 0.3}
+    chosen = {"cost": cost, "start": "uniform", "rays": 64, "points": POINTS, "steps": 30}
     found = merge(parents, "sinkhorn_rebasin", **chosen).report["alignment"][0]
     assert found["error"] < found["error_at_start"]
     assert found["step"] > 0
@@ -221,5 +221,7 @@ def test_sinkhorn_lowers_its_cost(cost: str) -> None:
 )
 def test_shuffled_selves_are_recovered(name: str, chosen) -> None:
     field = small_field("tiny_nerf_skip")
-    merged = merge([field, shuffled(field)], name, rays=64, repair=False, **chosen).field
+    merged = merge(
+        [field, shuffled(field)], name, rays=64, points=POINTS, repair=False, **chosen
+    ).field
     assert relative_difference(outputs(field), outputs(merged)) < 1e-5

@@ -14,6 +14,7 @@ import torch
 from torch.func import functional_call
 
 from ..fields import Field
+from ..matching.agreement import STATISTICS
 from ..sampling import in_chunks
 from ..typing import Float, Tensor
 from .base import MergeProblem
@@ -65,10 +66,11 @@ class Questions:
 
     def error(self, params: Mapping[str, Tensor]) -> Float[Tensor, ""]:
         """Squared errors along rays and at points, and the mean opacity put into empty space."""
-        rounded = {
-            name: tensor.float() if tensor.is_floating_point() else tensor
-            for name, tensor in params.items()
-        }
+        rounded = {}
+        for name, tensor in params.items():
+            rounded[name] = tensor.float() if tensor.is_floating_point() else tensor
+            if name.endswith(STATISTICS):  # running statistics have no gradient
+                rounded[name] = rounded[name].detach()
         upwards = torch.tensor([0.0, 0.0, 1.0]).to(self.empty).expand_as(self.empty)
         asked = (
             torch.cat([self.lesson.samples.positions, self.empty]),

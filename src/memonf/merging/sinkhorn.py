@@ -34,7 +34,6 @@ from .positions import Positions
 from .repair import repair
 from .straight_through import (
     FREE_SHARE,
-    POINTS,
     Best,
     Found,
     align_in_turn,
@@ -67,6 +66,7 @@ class SinkhornRebasin(MergeMethod):
         temperature: τ: the smaller, the nearer soft permutations are to hard ones.
         iterations: Times that rows and columns are normalised.
         rays: Rays along which the parents are asked for the midpoint's cost.
+        points: Positions at which units are compared and their statistics measured.
         repair: Whether the statistics of the units are corrected afterwards.
     """
 
@@ -77,6 +77,7 @@ class SinkhornRebasin(MergeMethod):
     temperature: Annotated[float, Limits(gt=0)] = 0.3
     iterations: Annotated[int, Limits(ge=1)] = 20
     rays: Annotated[int, Limits(ge=1)] = 1024
+    points: Annotated[int, Limits(ge=2)] = 16384
     repair: bool = True
 
     summary = "soft permutations learnt for all layers at once, hardened, then averaged"
@@ -88,7 +89,7 @@ class SinkhornRebasin(MergeMethod):
         """See `MergeMethod.combine`."""
         questions = Questions.of(problem, self.rays) if self.cost == "midpoint" else None
 
-        positions = problem.positions(POINTS, FREE_SHARE, True)
+        positions = problem.positions(self.points, FREE_SHARE, True)
 
         def search(number: int, ours: Params, theirs: Params, share: float) -> Found:
             if self.start == "activations":

@@ -34,8 +34,8 @@ from .repair import repair
 __all__ = ["StraightThrough", "align_in_turn", "differentiable"]
 
 #: Steps into the guise of the reference, and figures for the report.
-#: Where units are compared and their statistics measured, see `ActivationMatching`.
-POINTS, FREE_SHARE = 16384, 0.25
+#: Share of the points anywhere in the box; the rest lie where the parents have density.
+FREE_SHARE = 0.25
 
 Found = tuple[tuple[Element, ...], dict[str, float]]
 
@@ -52,6 +52,7 @@ class StraightThrough(MergeMethod):
         steps: Permutations that are tried for each parent.
         rate: Learning rate of the latent params (Adam).
         rays: Rays along which the parents are asked, shared by coefficients and cameras.
+        points: Positions at which units are compared and their statistics measured.
         repair: Whether the statistics of the units are corrected afterwards.
     """
 
@@ -59,6 +60,7 @@ class StraightThrough(MergeMethod):
     steps: Annotated[int, Limits(ge=1)] = 60
     rate: Annotated[float, Limits(gt=0)] = 1e-2
     rays: Annotated[int, Limits(ge=1)] = 1024
+    points: Annotated[int, Limits(ge=2)] = 16384
     repair: bool = True
 
     summary = "units aligned so that the average answers as the parents do, by straight-through"
@@ -69,7 +71,7 @@ class StraightThrough(MergeMethod):
     def combine(self, problem: MergeProblem) -> Params:
         """See `MergeMethod.combine`."""
         questions = Questions.of(problem, self.rays)
-        positions = problem.positions(POINTS, FREE_SHARE, True)
+        positions = problem.positions(self.points, FREE_SHARE, True)
         starts: list[Params] = []
         if self.start == "activations":
             starts = list(align_by_activations(problem, positions))

@@ -49,7 +49,7 @@ class ZipIt(MergeMethod):
 
     Attributes:
         zip_layers: How many groups of units are zipped, from the input on; the rest are matched.
-            None: all. On two halves of a real scene each further one cost quality.
+            None: all. The more were zipped on two halves of a real scene, the worse.
         within: Factor of the correlation of units of one parent, in [0, 1]; 0 forbids that they
             share a slot.
         rescale: Whether units are read off their slot with the factor that fits them best, rather
