@@ -78,13 +78,18 @@ def settings(method: str) -> dict[str, int]:
         return {"steps": 3, "rays": 128}
     if method == "gauss_newton":
         return {"rays": 512, "iterations": 2}
+    if method == "straight_through":
+        return {"rays": 128, "steps": 3, "points": POINTS}
+    if method == "sinkhorn_rebasin":
+        return {"rays": 128, "steps": 5, "points": POINTS}
     return {"points": POINTS} if METHODS[method].needs_positions else {}
 
 
 #: Methods that measure the running statistics of the merged field anew.
 MEASURED = (
     "average_repair", "weight_matching_repair", "activation_matching_repair", "least_squares",
-    "combined_matching_repair", "regmean", "fisher",
+    "combined_matching_repair", "regmean", "fisher", "zipit", "straight_through",
+    "sinkhorn_rebasin",
 )  # fmt: skip
 
 
@@ -430,7 +435,10 @@ def test_distill_takes_parents_of_any_kind_and_weight_space_names_it(unlike) -> 
     key, parents = unlike
     for order in (parents, parents[::-1]):
         for name in METHODS:
-            if not METHODS[name].any_architecture:
+            if METHODS[name].any_width and key == "width":
+                merged = merge(order, name, **settings(name)).field
+                assert merged.config == order[0].config
+            elif not METHODS[name].any_architecture:
                 with pytest.raises(MergeError, match=f"{key}.* merge them with `distill`"):
                     merge(order, name, **settings(name))
     before = [content_hash(parent) for parent in parents]

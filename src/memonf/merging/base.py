@@ -32,7 +32,7 @@ from ..registry import Registry
 from ..symmetry import Params, Symmetry, find_symmetry, verify
 from ..typing import Float, PathLike, Tensor
 from .coefficients import Coefficients, read_coefficients
-from .parents import ParentFacts, Parents, check_alike
+from .parents import ParentFacts, Parents, check_alike, width_keys
 from .positions import Positions, sample_positions, trust_in
 
 __all__ = [
@@ -188,6 +188,8 @@ class MergeMethod(ABC):
     needs_ancestor: ClassVar[bool] = False
     #: Does it take parents of different architectures, sizes, boxes and backgrounds?
     any_architecture: ClassVar[bool] = False
+    #: Does it take parents of one architecture whose layers are not equally wide?
+    any_width: ClassVar[bool] = False
     #: Is the merge fitted to what the parents say, rather than combined from their params?
     function_space: ClassVar[bool] = False
     #: Is merge([a, a]) the same function as a, up to float noise?
@@ -251,7 +253,7 @@ def merge(
         raise InputError(f"seed: expected a whole number of 64 bits, received {seed}")
     given = Parents(parents, device)
     if not chosen.any_architecture:
-        check_alike(given.facts)
+        check_alike(given.facts, width_keys(given.facts) if chosen.any_width else ())
     shares = read_coefficients(coefficients, len(parents))
     heard = heard_parents(shares, chosen, given)
     heeded, left = given.only(heard), shares.only(heard)

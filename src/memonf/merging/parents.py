@@ -4,19 +4,21 @@ from __future__ import annotations
 
 import copy
 from collections import OrderedDict
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import overload
+from typing import TypeAlias, overload
 
 import torch
 
 from ..checkpoint import content_hash, load
 from ..errors import MergeError
-from ..fields import Field, FieldConfig, Record
+from ..fields import Field, FieldConfig, Record, build_field
+from ..symmetry import find_symmetry
 from ..typing import Float, PathLike, Tensor
+from .unit_maps import cut_axis
 
-__all__ = ["ParentFacts", "Parents", "check_alike", "union_box"]
+__all__ = ["ParentFacts", "Parents", "check_alike", "union_box", "width_keys"]
 
 #: Field files whose networks are in memory at once: the reference and the one at work.
 RESIDENT = 2
@@ -118,8 +120,13 @@ def facts_of(parent: Field, number: int) -> ParentFacts:
     return ParentFacts(parent.name, parent.config, parent.aabb, record, content_hash(parent))
 
 
-def check_alike(parents: Sequence[ParentFacts]) -> None:
-    """Refuse, by name, parents whose params cannot be laid side by side."""
+def check_alike(parents: Sequence[ParentFacts], free: Collection[str] = ()) -> None:
+    """Refuse, by name, parents whose params cannot be laid side by side.
+
+    Args:
+        parents: What is known of them.
+        free: Keys of their configurations that may differ.
+    """
     first = parents[0]
     instead = "merge them with `distill`, which takes parents of any kind"
     for number, parent in enumerate(parents[1:], 2):
@@ -131,7 +138,7 @@ def check_alike(parents: Sequence[ParentFacts]) -> None:
             )
         ours, theirs = first.config.as_dict(), parent.config.as_dict()
         for key, value in ours.items():
-            if theirs[key] != value:
+            if theirs[key] != value and key not in free:
                 raise MergeError(
                     f"{where}: `{key}` is {theirs[key]!r}, parent 1 has {value!r}; weight-space "
                     f"merging needs equal configurations: {instead}"
@@ -146,6 +153,46 @@ def check_alike(parents: Sequence[ParentFacts]) -> None:
                 f"{where}: background {parent.record.background}, parent 1 has "
                 f"{first.record.background}; what the params learnt differs with it: {instead}"
             )
+
+
+def width_keys(parents: Sequence[ParentFacts]) -> set[str]:
+    """Keys of the configuration that differ among parents, and by which only groups grow.
+
+    A key is one if changing it alone changes the shape of tensors, along axes that carry hidden
+    units and nowhere else.
+    """
+    first = parents[0]
+    shapes, axes = layout_of(first, first.config)
+    found: dict[str, bool] = {}
+    for parent in parents[1:]:
+        if parent.name != first.name:
+            continue
+        ours, theirs = first.config.as_dict(), parent.config.as_dict()
+        for key in (key for key, value in ours.items() if theirs[key] != value):
+            config = type(first.config).from_dict({**ours, key: theirs[key]}, "width")
+            other_shapes, other_axes = layout_of(first, config)
+            grown = axes == other_axes and shapes != other_shapes
+            found[key] = found.get(key, True) and grown
+    return {key for key, grown in found.items() if grown}
+
+
+#: Tensor -> its shape, and tensor -> axes -> what lies along them: names of groups, or lengths.
+Layout: TypeAlias = "tuple[dict[str, tuple[int, ...]], dict[str, list[list[str | int]]]]"
+
+
+def layout_of(parent: ParentFacts, config: FieldConfig) -> Layout:
+    """Shapes of a field of this configuration, and what its tensors carry."""
+    field = build_field(parent.name, config, parent.aabb.cpu())
+    symmetry = find_symmetry(field)
+    state = field.state_dict()
+    axes = {
+        name: [
+            [group or part.shape[axis] for group, part in cut_axis(symmetry, name, axis, tensor)]
+            for axis in range(tensor.ndim)
+        ]
+        for name, tensor in state.items()
+    }
+    return {name: tuple(tensor.shape) for name, tensor in state.items()}, axes
 
 
 def union_box(parents: Sequence[ParentFacts]) -> Float[Tensor, "2 3"]:

@@ -1,0 +1,272 @@
+"""Zipping: a slot of the merged field holds units that act alike, of one parent or of several.
+
+Symbols, for one group: n units a parent, N parents, c_i coefficients; M_i (n, n) the part of the
+slots that parent i makes, U_i (n, n) what it reads off them.
+
+Matching pairs every unit with one of the other parent, alike or not. Zipping also lets two units of
+one parent share a slot, where they are more alike than what is left to pair across; a unit without
+a likeness keeps a slot of its own. The merged layer is Σ_i M_i W_i V_i, V the U of the layer below;
+heads are averaged by the coefficients. What units do is compared where a parent is trusted.
+
+Reference:
+    Stoica et al. 2023, ZipIt!, arXiv 2305.03055. Departures: parents are aligned first, so that
+    scales and signs do not matter; units are compared by trust; with several parents, every merge
+    that puts two units of one parent together is discounted; units of one slot are read off it by
+    least squares.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Annotated
+
+import numpy as np
+import torch
+from pydantic import Field as Limits
+from torch.nn.modules.batchnorm import _BatchNorm
+
+from ..fields import Field
+from ..matching import readouts
+from ..symmetry import Params
+from ..typing import Bool, Float, Int, Tensor
+from .activation_matching import align_by_activations
+from .base import METHODS, SETTINGS, MergeMethod, MergeProblem, settings_dataclass
+from .coefficients import Coefficients
+from .positions import Positions
+from .repair import Statistics, reestimate_running_statistics, rescale_layers, statistics_of
+from .unit_maps import LEAST_WEIGHT, centred, map_units
+
+__all__ = ["ZipIt", "zip_units"]
+
+#: Between pairs that are equally alike, the one that matching found.
+TIE = 1e-6
+
+
+@METHODS.register("zipit")
+@settings_dataclass(**SETTINGS)
+class ZipIt(MergeMethod):
+    """Let units that act alike share a slot, within a parent too, in the first layers.
+
+    Attributes:
+        zip_layers: How many groups of units are zipped, from the input on; the rest are matched.
+            None: all. The more were zipped on two halves of a real scene, the worse.
+        within: Factor of the correlation of units of one parent, in [0, 1]; 0 forbids that they
+            share a slot.
+        rescale: Whether units are read off their slot with the factor that fits them best, rather
+            than as if they were equal.
+        repair: Whether the statistics of the units are corrected afterwards.
+        points: Positions at which units are compared.
+        free_share: Share of them anywhere in the box; the rest where the parents have density.
+        knowledge: Whether points are taken and weighed by what the parents saw.
+    """
+
+    zip_layers: Annotated[int, Limits(ge=0)] | None = 1
+    within: Annotated[float, Limits(ge=0, le=1)] = 0.5
+    rescale: bool = True
+    repair: bool = True
+    points: Annotated[int, Limits(ge=2)] = 16384
+    free_share: Annotated[float, Limits(ge=0, le=1)] = 0.25
+    knowledge: bool = True
+
+    summary = "units that act alike share a slot, of one parent too; the rest is matched"
+    paper = "Stoica et al. 2023, ZipIt!, arXiv 2305.03055"
+    needs_positions = True
+    needs_knowledge = True
+
+    def combine(self, problem: MergeProblem) -> Params:
+        """See `MergeMethod.combine`."""
+        positions = problem.positions(self.points, self.free_share, self.knowledge)
+        aligned = list(align_by_activations(problem, positions))
+        made, read = self.zipped(problem, aligned, positions)
+        parts = [
+            map_units(params, problem.symmetry, made[number], read[number], share)
+            for number, (params, share) in enumerate(
+                zip(aligned, problem.coefficients, strict=True)
+            )
+        ]
+        merged = problem.field_with(summed(parts, aligned[0]))
+        if any(isinstance(module, _BatchNorm) for module in merged.modules()):
+            if self.repair:
+                reestimate_running_statistics(problem.symmetry, merged, positions.inputs)
+        elif self.repair:
+            self.correct(problem, merged, aligned, made, positions)
+        return dict(merged.state_dict())
+
+    def zipped(
+        self, problem: MergeProblem, aligned: Sequence[Params], positions: Positions
+    ) -> tuple[list[dict[str, Tensor]], list[dict[str, Tensor]]]:
+        """M and U of each parent and group."""
+        seen = [
+            readouts(problem.symmetry, problem.field_with(params), positions.inputs)
+            for params in aligned
+        ]
+        made: list[dict[str, Tensor]] = [{} for _ in aligned]
+        read: list[dict[str, Tensor]] = [{} for _ in aligned]
+        figures = {}
+        for place, group in enumerate(problem.symmetry.groups):
+            units = [values[group.name].double() for values in seen]
+            slots = torch.arange(group.size).repeat(len(units), 1)
+            if self.zip_layers is None or place < self.zip_layers:
+                slots = zip_units(likeness(units, positions.trust), len(units), self.within)
+                figures[group.name] = 1 - float(shared(slots).double().mean())
+            maps = slot_maps(slots.to(units[0].device), problem.coefficients)
+            factors = [torch.ones_like(unit[0]) for unit in units]
+            if self.rescale:
+                factors = reading_factors(units, maps, positions.trust)
+            for number, matrix in enumerate(maps):
+                made[number][group.name] = matrix
+                spread = (matrix != 0).to(matrix).mT
+                read[number][group.name] = factors[number][:, None] * spread
+        problem.report["zipit"] = {"slots_of_some_parents": figures}
+        return made, read
+
+    def correct(
+        self,
+        problem: MergeProblem,
+        merged: Field,
+        aligned: Sequence[Params],
+        made: Sequence[Mapping[str, Tensor]],
+        positions: Positions,
+    ) -> None:
+        """Give each slot the statistics of its units, mixed as the units are; in place."""
+        symmetry = problem.symmetry
+        names = set(symmetry.pre_activations.values())
+        layers = {f"{layer}.bias": value for layer, value in symmetry.pre_activations.items()}
+        means: list[Params] = []
+        deviations: list[Params] = []
+        for params, maps, share, trust in zip(
+            aligned, made, problem.coefficients, positions.trust, strict=True
+        ):
+            network = problem.field_with(params)
+            found = statistics_of(symmetry, network, positions.inputs, names, trust)
+            for mixed, number in ((means, 0), (deviations, 1)):
+                own = {bias: found[value][number] for bias, value in layers.items()}
+                mixed.append(map_units(own, symmetry, maps, {}, share))
+        targets: Statistics = {
+            value: (sum_of(means, bias), sum_of(deviations, bias)) for bias, value in layers.items()
+        }
+        overall = positions.trust.new_tensor(problem.coefficients) @ positions.trust
+        together = Positions(positions.inputs, overall[None])
+        rescale_layers(symmetry, merged, [targets], Coefficients((1.0,)), together)
+
+
+def likeness(
+    units: Sequence[Float[Tensor, "points units"]], trust: Float[Tensor, "parents points"]
+) -> Float[Tensor, "all all"]:
+    """Correlation of the units of all parents, laid side by side, with each other.
+
+    A point counts by the product of the trust in both. Two units that never change are alike, one
+    of them and another are not. Units of one number in two parents, which matching found, are a
+    little more alike than they are.
+    """
+    size = units[0].shape[1]
+    alike = torch.eye(size).repeat(len(units), len(units)).to(units[0]) * TIE
+    for one, ours in enumerate(units):
+        for other in range(one, len(units)):
+            theirs = units[other]
+            weights = trust[one].double() * trust[other] + LEAST_WEIGHT
+            a, b = centred(ours, weights), centred(theirs, weights)
+            dead = torch.outer(a.square().sum(0) == 0, b.square().sum(0) == 0)
+            block = a.mT @ b + dead.to(a)
+            rows, columns = slice(one * size, (one + 1) * size), slice(other * size, None)
+            alike[rows, columns][:, :size] += block
+            if other > one:
+                alike[other * size : (other + 1) * size, rows] += block.mT
+    return alike
+
+
+def zip_units(
+    alike: Float[Tensor, "all all"], parents: int, within: float
+) -> Int[Tensor, "parents units"]:
+    """Put the units of all parents into as many slots as one parent has units, greedily.
+
+    The two slots that are most alike are joined until enough are left; slots are as alike as the
+    least alike of their units.
+
+    Args:
+        alike: Likeness of all units, parent after parent.
+        parents: Number of parents.
+        within: Factor of the likeness where two units of one parent come together; see `ZipIt`.
+
+    Returns:
+        Slot of each unit.
+    """
+    least = alike.detach().cpu().double().numpy().copy()
+    total = len(least)
+    size = total // parents
+    owner = np.repeat(np.arange(parents), size)
+    holds = owner[:, None] == np.arange(parents)[None]
+    slot = np.arange(total)
+    worth = discounted(least, holds @ holds.T, within)
+    np.fill_diagonal(worth, -np.inf)
+    for _ in range(total - size):
+        kept, gone = sorted(divmod(int(worth.argmax()), total))
+        slot[slot == gone] = kept
+        holds[kept] |= holds[gone]
+        least[kept] = np.minimum(least[kept], least[gone])
+        new = discounted(least[kept], holds @ holds[kept], within)
+        new[np.isneginf(worth[kept])] = -np.inf
+        new[np.isneginf(worth).all(1)] = -np.inf
+        new[[kept, gone]] = -np.inf
+        least[:, kept], worth[kept], worth[:, kept] = least[kept], new, new
+        worth[gone], worth[:, gone] = -np.inf, -np.inf
+    numbered = np.unique(slot, return_inverse=True)[1].reshape(parents, size)
+    return torch.from_numpy(numbered)
+
+
+def discounted(alike: np.ndarray, shares: np.ndarray, within: float) -> np.ndarray:
+    """Likeness of slots, less where both hold units of one parent."""
+    if within == 0:  # only where nothing else is left
+        return alike - 10.0 * shares
+    return np.where(shares, np.where(alike > 0, alike * within, alike / within), alike)
+
+
+def shared(slots: Int[Tensor, "parents units"]) -> Bool[Tensor, " units"]:
+    """Which slots hold a unit of every parent."""
+    everyone = torch.stack([torch.bincount(own, minlength=len(own)) > 0 for own in slots])
+    return everyone.all(0)
+
+
+def slot_maps(
+    slots: Int[Tensor, "parents units"], coefficients: Sequence[float]
+) -> list[Float[Tensor, "units units"]]:
+    """M of each parent: units of a slot count by the coefficients of their parents."""
+    size = slots.shape[1]
+    maps = [
+        torch.nn.functional.one_hot(own, size).mT.double() * share
+        for own, share in zip(slots, coefficients, strict=True)
+    ]
+    total = torch.stack(maps).sum((0, 2))
+    return [matrix / total[:, None] for matrix in maps]
+
+
+def reading_factors(
+    units: Sequence[Float[Tensor, "points units"]],
+    maps: Sequence[Float[Tensor, "units units"]],
+    trust: Float[Tensor, "parents points"],
+) -> list[Float[Tensor, " units"]]:
+    """Factor by which each unit is best read off its slot, where its parent is trusted."""
+    slots = torch.stack([own @ matrix.mT for own, matrix in zip(units, maps, strict=True)]).sum(0)
+    factors = []
+    for own, matrix, trusted in zip(units, maps, trust, strict=True):
+        slot_of_unit = slots[:, (matrix != 0).double().argmax(0)]
+        weights = trusted.double() + LEAST_WEIGHT
+        product = weights @ (own * slot_of_unit)
+        square = weights @ slot_of_unit.square()
+        alive = square > 0
+        fitting = product / square.clamp_min(torch.finfo(square.dtype).tiny)
+        factors.append(torch.where(alive, fitting, 1.0).clamp_min(0.0))
+    return factors
+
+
+def sum_of(parts: Sequence[Mapping[str, Tensor]], name: str) -> Tensor:
+    """Sum of one tensor over all parts."""
+    return torch.stack([part[name] for part in parts]).sum(0)
+
+
+def summed(parts: Sequence[Params], like: Params) -> Params:
+    """Sum of params, rounded once; counters are taken from `like`."""
+    return {
+        name: sum_of(parts, name).to(tensor.dtype) if tensor.is_floating_point() else tensor
+        for name, tensor in like.items()
+    }
