@@ -75,8 +75,9 @@ class Merge(Common):
 
 def run(args: Sequence[str]) -> None:
     """Run the verb."""
+    longest = max(map(len, METHODS))
     table = "\n".join(
-        f"  {name:<28} {METHODS[name].summary} ({METHODS[name].paper})" for name in METHODS
+        f"  {name:<{longest}} {METHODS[name].summary} ({METHODS[name].paper})" for name in METHODS
     )
     file = flag_value(args, "--recipe", "")
     basis = read_recipe(file) if file else Recipe()

@@ -3,7 +3,7 @@
 Symbols, layer by layer: x input of the merged layer, z_i output of parent i's aligned layer, t_i
 trust in parent i at a point, c_i its coefficient.
 
-After activation matching, each dense layer is solved for the outputs z* = Σ cᵢ tᵢ zᵢ / Σ cᵢ tᵢ,
+After combined matching, each dense layer is solved for the outputs z* = Σ cᵢ tᵢ zᵢ / Σ cᵢ tᵢ,
 given what the layers below it, already solved, hand up: min Σ w ‖W x + b − z*‖², w = Σ cᵢ tᵢ, with
 a ridge towards the repaired average. One pass, bottom to top, no gradient step.
 
@@ -25,8 +25,8 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from ..fields import Field
 from ..symmetry import Params
 from ..typing import Float, Tensor
-from .activation_matching import align_by_activations
 from .base import METHODS, SETTINGS, MergeMethod, MergeProblem, settings_dataclass
+from .combined_matching import align_by_both
 from .positions import Positions
 from .repair import reestimate_running_statistics, repair
 
@@ -36,7 +36,7 @@ __all__ = ["LeastSquares"]
 @METHODS.register("least_squares")
 @settings_dataclass(**SETTINGS)
 class LeastSquares(MergeMethod):
-    """Activation matching and REPAIR, then each layer solved for the outputs of those who know.
+    """Combined matching and REPAIR, then each layer solved for the outputs of those who know.
 
     Attributes:
         points: Positions at which layers are compared.
@@ -64,7 +64,7 @@ class LeastSquares(MergeMethod):
         targets: dict[str, Tensor] = {}
 
         def compared() -> Iterator[Params]:
-            aligned = align_by_activations(problem, positions)
+            aligned = align_by_both(problem, positions)
             for share, params in zip(shares, aligned, strict=True):
                 for name, value in layer_outputs(problem.field_with(params), positions):
                     weighted = share[:, None] * value
