@@ -67,7 +67,7 @@ class Axes:
 
     def pieces(self, node: fx.Node) -> Axis:
         """The last axis of a value as it is known now."""
-        axis = [now for piece in self.known.get(node, []) for now in current(piece)]
+        axis = [now for piece in self.known[node] for now in current(piece)]
         self.known[node] = axis
         return axis
 

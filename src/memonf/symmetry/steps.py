@@ -183,7 +183,8 @@ class Steps:
             # One number for all units of the other side.
             self.axes.fix_all(narrow)
             wide = right if narrow[0] is left else left
-            self.limit(node, wide, FREE if product else ONE)
+            if wide in self.axes:
+                self.limit(node, wide, FREE if product else ONE)
         else:
             self.axes.put(node, self.axes.tie(left, right, ONE if product else FREE))
 
