@@ -330,6 +330,17 @@ def test_a_gate_for_all_units_keeps_their_freedom() -> None:
     assert groups_of("narrow gate") == {"a": "scale"}
 
 
+def test_a_gate_on_the_inputs_is_followed() -> None:
+    network = Tricky(
+        lambda n, x: (lambda h: n.wide(torch.cat([n.narrow(x).sigmoid() * x, h], -1)))(
+            torch.relu(n.a(x))
+        )
+    )
+    symmetry = hold(network, torch.randn(64, 3).double())
+    assert symmetry is not None
+    assert [group.name for group in symmetry.groups] == ["a"]
+
+
 def test_joined_inputs_need_no_widths() -> None:
     network = Tricky(lambda n, x: n.out(torch.relu(n.a(torch.cat([x[..., :1], x[..., 1:]], -1)))))
     assert [group.name for group in find_symmetry(network).groups] == ["a"]
