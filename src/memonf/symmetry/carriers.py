@@ -12,7 +12,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from itertools import accumulate
-from typing import Self, TypeAlias
+from typing import Any, TypeAlias, TypeVar
 
 from .groups import AxisSlice
 
@@ -45,16 +45,18 @@ ONE: frozenset[str] = frozenset()
 #: Width of a value that is neither hidden units nor of known shape; deduced where it is read.
 UNKNOWN = -1
 
+C = TypeVar("C", bound="Carrier")
+
 
 @dataclass(eq=False)
 class Carrier:
     """Something that all units of a stretch have, and that may turn out to be another's."""
 
     size: int
-    joined: Self | None = None
-    parts: tuple[Self, ...] = ()
+    joined: Any = None
+    parts: tuple[Any, ...] = ()
 
-    def root(self) -> Self:
+    def root(self: C) -> C:
         """The one that stands for all united with this one."""
         return self if self.joined is None else self.joined.root()
 
