@@ -12,28 +12,27 @@ after it has G² = P⁻¹ # Q, the geometric mean.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 import torch
 
-from ..symmetry import AxisSlice, Element, Gauge, Symmetry
+from ..symmetry import AxisSlice, Element, Gauge, Params, Symmetry, in_double
 from ..symmetry.elements import act
 from ..typing import Float, Tensor
 
 __all__ = ["balance"]
 
 #: Largest change of a factor, relative, at which sweeps end.
-TOLERANCE = 1e-7
+TOLERANCE = 1e-6
 MOST_SWEEPS = 2000
-#: Sweeps go farther than one group's own optimum, by this share: depth makes them slow otherwise.
-RELAXATION = 1.5
 #: What part of a group without activation nobody reads, relative to what is read, for stability.
 UNREAD = 1e-4
 
 
-def balance(symmetry: Symmetry, params: Mapping[str, Tensor]) -> Element:
-    """The element that brings params to their least norm.
+def balance(symmetry: Symmetry, params: Mapping[str, Tensor]) -> tuple[Element, Params]:
+    """The element that brings params to their least norm, and the params in that guise, in float64.
 
     Scales are balanced; a group without activation counts by the product of what makes it and what
     reads it, which no map changes, and then gets the map that makes both weigh the same (up to a
@@ -62,7 +61,9 @@ def balance(symmetry: Symmetry, params: Mapping[str, Tensor]) -> Element:
         for number, gauge in enumerate(group.gauges):
             if gauge.kind == "linear" and gauge.columns:
                 gauges[group.name][number] = balancing_map(gauge, state)
-    return Element({}, {name: values for name, values in gauges.items() if values})
+                act(state, gauge, gauges[group.name][number])
+    element = Element({}, {name: values for name, values in gauges.items() if values})
+    return element, in_double(params) | state
 
 
 def norm_signs(gauge: Gauge, state: Mapping[str, Tensor]) -> Float[Tensor, " units"] | None:
@@ -91,6 +92,8 @@ class Scales:
         made_alone: (units,), squares of biases and other vectors.
         read: The same of what reads them.
         read_alone: The same.
+        alive: (units,), whether something makes the unit and something reads it.
+        all_alive: Whether that is so of all.
     """
 
     group: str
@@ -101,14 +104,32 @@ class Scales:
     made_alone: Tensor | float = 0.0
     read: list[tuple[Tensor, Tensor]] = field(default_factory=list)
     read_alone: Tensor | float = 0.0
+    alive: Tensor | None = None
+    all_alive: bool = False
 
-    def step(self) -> Tensor:
-        """Logarithm of the factors that bring these scales nearer to balance."""
-        made = self.squares * (sum(m @ other for m, other in self.made) + self.made_alone)
-        read = (sum(m @ other for m, other in self.read) + self.read_alone) / self.squares
-        ratio = torch.where((made > 0) & (read > 0), read / made, 1.0)
+    def step(self, relaxation: float) -> Tensor:
+        """Logarithm of the factors that bring these scales nearer to balance.
+
+        Args:
+            relaxation: How far to go, relative to this group's own optimum.
+        """
+        made = self.squares * total(self.made, self.made_alone)
+        read = total(self.read, self.read_alone) / self.squares
+        ratio = read / made
+        if self.alive is None:  # a unit that nothing makes, or nothing reads, stays as it is
+            self.alive = (made > 0) & (read > 0)
+            self.all_alive = bool(self.alive.all())
+        if not self.all_alive:
+            ratio = torch.where(self.alive, ratio, 1.0)
         # Units of one group do not see each other, but for residual layers: these go half way.
-        return (0.125 if couples_itself(self.gauge) else RELAXATION / 4) * ratio.log()
+        return (0.125 if couples_itself(self.gauge) else relaxation / 4) * ratio.log()
+
+
+def total(matrices: list[tuple[Tensor, Tensor]], alone: Tensor | float) -> Tensor | float:
+    """Sum of squares that each unit has in some matrices and vectors."""
+    for matrix, other in matrices:
+        alone = alone + matrix @ other
+    return alone
 
 
 class Squares:
@@ -189,10 +210,13 @@ def balanced_scales(symmetry: Symmetry, state: Mapping[str, Tensor]) -> list[Sca
                 scales.made, scales.made_alone = squares.around(gauge.rows)
                 scales.read, scales.read_alone = squares.around(gauge.columns)
                 found.append(scales)
+    # Groups stand in a row like the springs of a chain, for which Young 1954 gives the relaxation
+    # at which sweeps converge fastest.
+    relaxation = 2 / (1 + math.sin(math.pi / (len(found) + 1)))
     for _ in range(MOST_SWEEPS):
         largest = 0.0
         for scales in found:
-            step = scales.step()
+            step = scales.step(relaxation)
             scales.squares = scales.squares * (2 * step).exp()
             squares.put(scales.gauge.rows, scales.squares)
             squares.put(scales.gauge.columns, 1 / scales.squares)
@@ -221,14 +245,14 @@ def balancing_map(gauge: Gauge, state: Mapping[str, Tensor]) -> Float[Tensor, "u
         return joined @ joined.mT
 
     made, read = gram(gauge.rows), gram(gauge.columns)
-    values, vectors = torch.linalg.eigh(made)
-    values = values.clamp_min(1e-10 * values.max().clamp_min(1e-300))
-    root = (vectors * values.sqrt()) @ vectors.mT
-    inverse_root = (vectors / values.sqrt()) @ vectors.mT
-    # (P^½ Q P^½)^½, with a little for directions that nobody reads: invariant under any map.
-    inner = root @ read @ root
-    values, vectors = torch.linalg.eigh(inner)
+    size = len(made)
+    made = made + 1e-10 * made.diagonal().mean().clamp_min(1e-300) * torch.eye(size).to(made)
+    # P⁻¹ # Q = L⁻ᵀ (Lᵀ Q L)^½ L⁻¹ for P = L Lᵀ, with a little for directions that nobody reads:
+    # that little is the same for whatever map comes before.
+    root = torch.linalg.cholesky(made)
+    values, vectors = torch.linalg.eigh(root.mT @ read @ root)
     values = values.clamp_min(0) + UNREAD * values.clamp_min(0).mean() + 1e-300
-    square = inverse_root @ (vectors * values.sqrt()) @ vectors.mT @ inverse_root
+    half = torch.linalg.solve_triangular(root.mT, vectors * values**0.25, upper=True)
+    square = half @ half.mT
     values, vectors = torch.linalg.eigh(0.5 * (square + square.mT))
     return (vectors * values.clamp_min(1e-300).sqrt()) @ vectors.mT

@@ -138,6 +138,15 @@ def match_many(
         found = matcher.solve(agreement, start)
         return found, agreement.element(found.placements)
 
+    if count == 2:  # the universe is the first parent
+        one, other = member(0), member(1)
+        device = next(iter(one.params.values())).device
+        still = {g.name: Placement.identity(g.size, device) for g in symmetry.groups}
+        universe.add(one, dict(one.params), still)
+        match = matcher.match(
+            symmetry, one.params, other.params, universe.similarity(other, similarity)
+        )
+        return [(), match.steps], [match.solved]
     for number in range(count):
         parent, balancing, params = look(number)
         if number == 0:

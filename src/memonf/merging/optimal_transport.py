@@ -29,8 +29,8 @@ from ..errors import MergeError
 from ..fields import Field
 from ..matching import best_permutation, readouts
 from ..matching.agreement import STATISTICS
-from ..matching.matcher import LEAST_SHARE, apply_steps, in_double
-from ..symmetry import Params, Symmetry, find_symmetry, inverse, transform
+from ..matching.matcher import LEAST_SHARE, apply_steps
+from ..symmetry import Params, Symmetry, find_symmetry, in_double, inverse, transform
 from ..typing import Float, Tensor
 from .base import METHODS, SETTINGS, MergeMethod, MergeProblem, combine_params, settings_dataclass
 from .positions import Positions

@@ -25,8 +25,7 @@ from pydantic import Field as Limits
 
 from ..matching import best_permutation, similarities
 from ..matching.agreement import STATISTICS
-from ..matching.matcher import in_double
-from ..symmetry import Element, Params, Symmetry, inverse, transform
+from ..symmetry import Element, Params, Symmetry, in_double, inverse, transform
 from ..typing import Float, Tensor
 from .base import METHODS, SETTINGS, MergeMethod, MergeProblem, combine_params, settings_dataclass
 from .midpoint import Questions

@@ -104,7 +104,7 @@ def centred(
 
 def balancing_scales(symmetry: Symmetry, params: Mapping[str, Tensor]) -> Element:
     """The scales and signs of `balance`, without its maps of layers that have no activation."""
-    element = balance(symmetry, params)
+    element, _ = balance(symmetry, params)
     kinds = {group.name: [gauge.kind for gauge in group.gauges] for group in symmetry.groups}
     kept = {
         name: {n: value for n, value in values.items() if kinds[name][n] != "linear"}

@@ -9,6 +9,7 @@ that it changes nothing. Nothing is declared by the architecture.
 from .elements import (
     Element,
     Permutations,
+    in_double,
     inverse,
     permute,
     permute_tensor,
@@ -29,6 +30,7 @@ __all__ = [
     "Permutations",
     "Symmetry",
     "find_symmetry",
+    "in_double",
     "inverse",
     "permute",
     "permute_tensor",

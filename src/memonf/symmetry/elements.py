@@ -13,6 +13,7 @@ from .groups import AxisSlice, Gauge, Group, Params, Permutations, Symmetry
 __all__ = [
     "Element",
     "Permutations",
+    "in_double",
     "inverse",
     "permute",
     "permute_tensor",
@@ -140,6 +141,14 @@ def replace_slice(params: Params, part: AxisSlice, change) -> None:  # type: ign
     view = tensor.movedim(part.axis, 0)[part.start : part.stop]
     view.copy_(change(view.flatten(1) if view.ndim > 1 else view[:, None]).reshape(view.shape))
     params[part.tensor] = tensor
+
+
+def in_double(params: Mapping[str, Tensor]) -> Params:
+    """Floating-point params in float64."""
+    return {
+        name: tensor.double() if tensor.is_floating_point() else tensor
+        for name, tensor in params.items()
+    }
 
 
 def permute(params: Mapping[str, Tensor], symmetry: Symmetry, perms: Permutations) -> Params:
