@@ -2,8 +2,8 @@
 
 python scripts/make_planted_table.py FOLDER docs/research/matching.md
 
-FOLDER holds ``planted.jsonl``; the parts ``recovered``, ``solvers``, ``gauges``, ``peers`` and
-``scaling`` of the page are filled, as far as there are rows for them.
+FOLDER holds ``planted.jsonl``; the parts ``recovered``, ``solvers``, ``gauges``, ``peers``,
+``speed`` and ``scaling`` of the page are filled, as far as there are rows for them.
 """
 
 from __future__ import annotations
@@ -132,15 +132,27 @@ def gauges_table(rows: list[Row]) -> str:
 def scaling_table(rows: list[Row]) -> str:
     """Seconds of one match without noise, by width."""
     widths = sorted({row["width"] for row in rows})
-    cells = grouped(rows, "kind", "width")
+    cells = grouped(rows, "kind", "gauges", "width")
     body = [
-        [kind, *(
-            f"{median(row['seconds'] for row in cells[kind, width]):.2g}"
-            if (kind, width) in cells else "" for width in widths
+        [kind, "any guise" if gauges else "orders", *(
+            f"{median(row['seconds'] for row in cells[kind, gauges, width]):.2g}"
+            if (kind, gauges, width) in cells else "" for width in widths
         )]
-        for kind in KINDS
+        for kind in KINDS for gauges in (False, True)
     ]  # fmt: skip
-    return table(["network", *(f"width {width}" for width in widths)], body)
+    return table(["network", "planted", *(f"width {width}" for width in widths)], body)
+
+
+def speed_table(rows: list[Row]) -> str:
+    """Medians of seconds on the same instances in one run, and their ratio."""
+    of = {key[0]: [r["seconds"] for r in found] for key, found in grouped(rows, "tool").items()}
+    ours, theirs = median(of["best"]), median(of["rebasin"])
+    body = [
+        [tool, f"{median(of[tool]):.3f}", f"{min(of[tool]):.3f} to {max(of[tool]):.3f}"]
+        for tool in ("best", "rebasin")
+    ]
+    lines = table(["tool", "seconds, median", "range"], body)
+    return f"{lines}\n\nRatio of the medians, {len(of['best'])} seeds: {theirs / ours:.1f}."
 
 
 def read(path: Path) -> list[Row]:
@@ -154,6 +166,7 @@ def main() -> None:
     parser.add_argument("folder", type=Path)
     parser.add_argument("page", type=Path)
     parser.add_argument("--scaling", type=Path, default=None, help="folder of the scaling runs")
+    parser.add_argument("--speed", type=Path, default=None, help="folder of the runs in turn")
     options = parser.parse_args()
     rows = read(options.folder / "planted.jsonl")
     orders = [row for row in rows if not row["gauges"]]
@@ -167,6 +180,8 @@ def main() -> None:
     text = replaced(text, "gauges", gauges_table(rows))
     if any(row["tool"] in PEERS for row in rows):
         text = replaced(text, "peers", peers_table(orders))
+    if options.speed is not None:
+        text = replaced(text, "speed", speed_table(read(options.speed / "planted.jsonl")))
     if options.scaling is not None:
         scaled = read(options.scaling / "planted.jsonl")
         text = replaced(text, "scaling", scaling_table(scaled))
