@@ -44,6 +44,10 @@ ARCHITECTURES = {
     "tiny_nerf_batch_norm": (
         "tiny_nerf", TinyNerfConfig(width=24, depth=3, frequencies=4, batch_norm=True),
     ),
+    "tiny_nerf_tanh_batch_norm": (
+        "tiny_nerf",
+        TinyNerfConfig(width=24, depth=3, frequencies=4, activation="tanh", batch_norm=True),
+    ),
     "nerf": ("nerf", NerfConfig(width=24, depth=4, frequencies=4, skips=(2,), view_width=12)),
     "nerf_batch_norm": (
         "nerf",

@@ -94,8 +94,9 @@ class Recipe:
             OutputError: The merged field cannot be written.
         """
         self.check_files()
+        build_method(self.method, self.settings)
         result = merge(
-            self.parents, self.method, coefficients=self.coefficients, seed=self.seed,
+            self.parents, self.method, coefficients=self.coefficients or None, seed=self.seed,
             force=self.force, device=device, on_progress=on_progress, **self.settings,
         )  # fmt: skip
         # All settings, also those that were left out: defaults may change.
@@ -176,7 +177,7 @@ def recorded_recipe(lineage: dict[str, Any], where: str) -> Recipe:
     if not isinstance(lineage.get("recipe"), dict):
         raise InputError(f"{where}: holds no recipe; the files that `memonf merge` writes do")
     values = dict(lineage["recipe"])
-    given = values.get("coefficients")
+    given = values["coefficients"] = values.get("coefficients") or None
     if isinstance(given, list) and given and all(isinstance(pair, list) for pair in given):
         if any(len(pair) != 2 or not isinstance(pair[0], str) for pair in given):
             raise InputError(f"{where}: `coefficients`: expected pairs of a name and a list")

@@ -73,8 +73,8 @@ class TrainSettings:
             machine.
         rays: Pixels drawn in each step.
         optimizer: ``muon`` on the hidden matrices and Adam on the rest, or ``adam`` on all.
-        muon_rate: Peak learning rate of Muon.
-        adam_rate: Peak learning rate of Adam.
+        muon_rate: Peak learning rate of Muon, times the field's own `rate_scale`.
+        adam_rate: Peak learning rate of Adam, times the same.
         weight_decay: Decoupled weight decay of the hidden matrices; a tenth of it on the rest.
         initialization: ``shared``: all seeds start from the same params, which makes parents
             mergeable; ``independent``: the seed draws them.
@@ -399,14 +399,14 @@ def build_optimizers(field: Field, settings: TrainSettings) -> list[torch.optim.
         optimizers.append(
             torch.optim.Muon(
                 [params[name] for name in hidden],
-                lr=settings.muon_rate,
+                lr=settings.muon_rate * field.rate_scale,
                 weight_decay=settings.weight_decay,
             )
         )
     optimizers.append(
         torch.optim.AdamW(
             [param for name, param in params.items() if name not in hidden],
-            lr=settings.adam_rate,
+            lr=settings.adam_rate * field.rate_scale,
             betas=(0.9, 0.99),
             eps=1e-15,
             weight_decay=settings.weight_decay / (10 if hidden else 1),

@@ -12,9 +12,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from memonf.checkpoint import content_hash
+from memonf.errors import MergeError
 from memonf.fields import Field, build_field, known
 from memonf.fields.siren import SirenConfig
 from memonf.matching import Matcher, Member, match_many, way_between
+from memonf.matching.activations import moments_between, similarity_of
 from memonf.matching.agreement import Agreement
 from memonf.matching.balance import balance
 from memonf.matching.coordinate_descent import descend
@@ -208,3 +210,45 @@ def test_one_parent_given_twice_among_others_keeps_its_bytes() -> None:
     field = small_field("tiny_nerf")
     merged = merge([field, field], "weight_matching", force=True).field
     assert content_hash(merged) == content_hash(field)
+
+
+@pytest.mark.parametrize("dead", ["feature", "view_layers.0"])
+def test_layers_that_do_nothing_do_not_break_balance(dead: str) -> None:
+    field = small_field("nerf")
+    with torch.no_grad():
+        field.get_submodule(dead).weight.zero_()
+        field.get_submodule(dead).bias.zero_()
+    merged = merge([field, changed(field, 1)], "weight_matching", force=True).field
+    assert relative_difference(outputs(field), outputs(merged)) < 1e-4
+
+
+def test_sines_without_biases_are_recovered_in_any_guise() -> None:
+    field = small_field("siren")
+    with torch.no_grad():
+        for layer in field.layers:
+            layer.bias.zero_()
+    merged = merge([field, changed(field, 2)], "weight_matching", force=True).field
+    assert relative_difference(outputs(field), outputs(merged)) < 1e-5
+
+
+def test_repair_of_sines_corrects_what_the_layer_makes() -> None:
+    """Two guises of nearly one field, repaired from either side, are one function."""
+    parents = [noisy(changed(small_field("siren"), seed), 0.05, seed) for seed in (1, 2)]
+    one, other = (
+        outputs(merge(pair, "weight_matching_repair", force=True, points=1024).field)
+        for pair in (parents, parents[::-1])
+    )
+    assert relative_difference(one, other) < 1e-4
+
+
+def test_units_that_never_change_are_like_no_other() -> None:
+    still = torch.full((64, 2), 0.3)
+    moving = torch.stack([torch.full((64,), 0.7), torch.linspace(-1, 1, 64)], 1)
+    alike = similarity_of(moments_between(still, moving, None), "correlation")
+    assert alike.abs().max() == 0
+
+
+def test_params_that_are_not_float32_are_refused_by_name() -> None:
+    field = small_field("tiny_nerf")
+    with pytest.raises(MergeError, match=r"parent 1: .* is torch.float64"):
+        merge([field.double(), small_field("tiny_nerf", 1)], "average")

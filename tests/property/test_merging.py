@@ -137,10 +137,11 @@ def test_parents_stay_untouched_and_runs_agree(method: str, kind: str) -> None:
     assert first.report["parents"] == before
 
 
-def test_symmetry_claim(method: str) -> None:
+@pytest.mark.parametrize("kind", ["tiny_nerf", "nerf", "siren"])
+def test_symmetry_claim(method: str, kind: str) -> None:
     if not METHODS[method].symmetric:
         pytest.skip(f"{method} does not claim it")
-    parents = [parent_for(method, "tiny_nerf", seed) for seed in (1, 2)]
+    parents = [parent_for(method, kind, seed) for seed in (1, 2)]
     one = outputs(merge(parents, method, **settings(method)).field)
     other = outputs(merge(parents[::-1], method, **settings(method)).field)
     assert relative_difference(one, other) < 1e-3

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -17,7 +18,7 @@ from ..fields import FIELDS
 from ..files import check_writable
 from ..resume import state_path, train_to_file
 from ..training import DEFAULT_FIELD, TrainSettings, new_trainer
-from .options import Common, Switch, flag_value, parse, with_settings
+from .options import Common, Switch, flag_value, flags_given, parse, with_settings
 from .progress import training_progress
 
 __all__ = ["run"]
@@ -41,7 +42,7 @@ class Train(Common):
         group: all, front, rear, or "sector K/N".
         overlap: Degrees of azimuth that neighbouring groups share.
         front: Horizontal direction (x y) towards the front cameras; the format's own if left out.
-        field: Architecture: tiny_nerf (position only) or nerf (position and direction).
+        field: Architecture: tiny_nerf or siren (position only), nerf (position and direction).
         start: Field file from whose params to train on; architecture and configuration are its own.
         resume: Continue an interrupted training of the same --out.
     """
@@ -68,7 +69,8 @@ def run(args: Sequence[str]) -> None:
     chosen_config = options.config  # type: ignore[attr-defined]
     chosen_field: str | None = options.field
     if options.start is not None:  # what was not asked for follows the start
-        chosen_config = None if chosen_config == config() else chosen_config
+        asked = flags_given(args) & {entry.name for entry in dataclasses.fields(config)}
+        chosen_config = chosen_config if asked else None
         chosen_field = flag_value(args, "--field", "") or None
     trainer = new_trainer(
         load_scene(options.data, front=options.front),

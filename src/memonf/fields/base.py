@@ -128,6 +128,8 @@ class Field(nn.Module, ABC):
     Config: ClassVar[type[FieldConfig]]
     #: Does the colour depend on the viewing direction?
     view_dependent: ClassVar[bool] = False
+    #: What learning rates are multiplied by: architectures of small params take small steps.
+    rate_scale: ClassVar[float] = 1.0
 
     aabb: Tensor
 

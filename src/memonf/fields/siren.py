@@ -29,7 +29,7 @@ class SirenConfig(FieldConfig):
 
     width: Annotated[int, Limits(ge=1, le=16384)] = 128
     depth: Annotated[int, Limits(ge=1, le=64)] = 4
-    first_omega: Annotated[float, Limits(gt=0, le=1000)] = 30.0
+    first_omega: Annotated[float, Limits(gt=0, le=1000)] = 20.0
     omega: Annotated[float, Limits(gt=0, le=1000)] = 30.0
 
 
@@ -43,6 +43,8 @@ class Siren(Field):
 
     Config = SirenConfig
     config: SirenConfig
+    #: Weights are ω times smaller than those of a ReLU network.
+    rate_scale = 0.04
 
     def __init__(self, config: SirenConfig, aabb: Tensor) -> None:
         super().__init__(config, aabb)

@@ -169,7 +169,11 @@ def similarity_of(moments: Moments, kind: str) -> Float[Tensor, "units units"]:
         product = moments.ab + moments.points * torch.outer(moments.mean_a, moments.mean_b)
         return product / product.abs().max().clamp_min(1e-300)
     scale = torch.outer(moments.aa.sqrt(), moments.bb.sqrt())
-    alive = torch.outer(moments.aa > 0, moments.bb > 0)
+    # Rounding of the mean alone makes a unit that never changes vary by about this much.
+    noise = 1e-18
+    a_varies = moments.aa > noise * (moments.aa + moments.points * moments.mean_a.square())
+    b_varies = moments.bb > noise * (moments.bb + moments.points * moments.mean_b.square())
+    alive = torch.outer(a_varies, b_varies)
     return torch.where(alive, moments.ab / scale.clamp_min(torch.finfo(scale.dtype).tiny), 0.0)
 
 

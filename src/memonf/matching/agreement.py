@@ -103,7 +103,7 @@ class Agreement:
             equal_tensors: Whether each tensor counts relative to its own mean square, as if all
                 had the same noise, rather than by its absolute size.
         """
-        chosen = {g.name: freedom_of(g) if signs else "order" for g in symmetry.groups}
+        chosen = {g.name: freedom_of(g, reference) if signs else "order" for g in symmetry.groups}
         device = next(iter(reference.values())).device
 
         def nothing(size: int) -> Tensor:
@@ -126,7 +126,8 @@ class Agreement:
             for side in rows:
                 if side.group is not None:
                     ours, theirs = a[side.start : side.stop], b[side.start : side.stop]
-                    self.add_vector(side, ours, theirs, weight)
+                    if not self.free_of_sign(side.group, name):
+                        self.add_vector(side, ours, theirs, weight)
             return
         columns = self.sides(name, 1, a.shape[1])
         for row in rows:
@@ -134,6 +135,14 @@ class Agreement:
                 ours = a[row.start : row.stop, column.start : column.stop].flatten(1)
                 theirs = b[row.start : row.stop, column.start : column.stop].flatten(1)
                 self.add_block(Block(row, column, weight * ours, theirs))
+
+    def free_of_sign(self, name: str, tensor: str) -> bool:
+        """Whether a vector stands between two signs that are one: a norm's weights."""
+        group = next(group for group in self.groups if group.name == name)
+        signs = [gauge for gauge in group.gauges if gauge.kind == "sign"]
+        read = any(part.tensor == tensor for gauge in signs for part in gauge.columns)
+        made = any(part.tensor == tensor for gauge in signs for part in gauge.rows)
+        return self.freedoms[name] == "sign" and read and made
 
     def add_block(self, block: Block) -> None:
         """Count a block; what only one group moves is summed up once and for all."""
@@ -152,6 +161,9 @@ class Agreement:
         assert side.group is not None
         turn = next(g for g in self.groups if g.name == side.group).gauge("turn")
         if turn is not None and self.freedoms[side.group] == "turn":
+            if weight != 1.0:  # of squared distances, which do not vanish with one of the biases
+                largest = max(float(a.square().mean()), float(b.square().mean()))
+                weight = 1 / max(largest, turn.half_turn**2 / 12)
             self.add_turns(side.group, a, b, turn.half_turn, weight)
             self.bound += 0.5 * weight * float(a.square().sum() + b.square().sum())
         else:
@@ -280,8 +292,10 @@ class Agreement:
             value = placement.before if placement.matrix is None else placement.matrix
             if freedom == "turn":
                 value = torch.stack([value, self.turns_of(group.name, placement)], 1)
-            number = [gauge.kind for gauge in group.gauges].index(freedom)
-            gauges[group.name] = {number: value}
+            # Signs before and after a norm are one sign: its weights stay as they are.
+            gauges[group.name] = {
+                number: value for number, gauge in enumerate(group.gauges) if gauge.kind == freedom
+            }
         return Element(perms, gauges)
 
     def turns_of(self, name: str, placement: Placement) -> Float[Tensor, " units"]:

@@ -22,7 +22,7 @@ from ..symmetry import AxisSlice, Element, Gauge, Params, Symmetry, in_double
 from ..symmetry.elements import act
 from ..typing import Float, Tensor
 
-__all__ = ["balance"]
+__all__ = ["balance", "readout_signs"]
 
 #: Largest change of a factor, relative, at which sweeps end.
 TOLERANCE = 1e-6
@@ -64,6 +64,17 @@ def balance(symmetry: Symmetry, params: Mapping[str, Tensor]) -> tuple[Element, 
                 act(state, gauge, gauges[group.name][number])
     element = Element({}, {name: values for name, values in gauges.items() if values})
     return element, in_double(params) | state
+
+
+def readout_signs(symmetry: Symmetry, balancing: Element) -> dict[str, Float[Tensor, " units"]]:
+    """Group -> signs by which balancing changed what the units do; groups it left are left out."""
+    found: dict[str, Tensor] = {}
+    for group in symmetry.groups:
+        for number, value in balancing.gauges.get(group.name, {}).items():
+            gauge = group.gauges[number]
+            if gauge.kind == "sign" and any(part.axis == 1 for part in gauge.columns):
+                found[group.name] = found.get(group.name, 1.0) * value
+    return found
 
 
 def norm_signs(gauge: Gauge, state: Mapping[str, Tensor]) -> Float[Tensor, " units"] | None:
@@ -246,6 +257,8 @@ def balancing_map(gauge: Gauge, state: Mapping[str, Tensor]) -> Float[Tensor, "u
 
     made, read = gram(gauge.rows), gram(gauge.columns)
     size = len(made)
+    if not (made.trace() > 0 and (made @ read).trace() > 0):
+        return torch.eye(size).to(made)  # nothing makes these units, or nothing reads them
     made = made + 1e-10 * made.diagonal().mean().clamp_min(1e-300) * torch.eye(size).to(made)
     # P⁻¹ # Q = L⁻ᵀ (Lᵀ Q L)^½ L⁻¹ for P = L Lᵀ, with a little for directions that nobody reads:
     # that little is the same for whatever map comes before.
@@ -255,4 +268,6 @@ def balancing_map(gauge: Gauge, state: Mapping[str, Tensor]) -> Float[Tensor, "u
     half = torch.linalg.solve_triangular(root.mT, vectors * values**0.25, upper=True)
     square = half @ half.mT
     values, vectors = torch.linalg.eigh(0.5 * (square + square.mT))
-    return (vectors * values.clamp_min(1e-300).sqrt()) @ vectors.mT
+    # Directions that nothing makes would be blown up without end.
+    values = values.clamp(min=1e-12 * float(values.median()), max=1e12 * float(values.median()))
+    return (vectors * values.sqrt()) @ vectors.mT

@@ -16,7 +16,7 @@ from ..symmetry import Element, Params, Permutations, Symmetry, in_double, inver
 from ..typing import Tensor
 from .agreement import Agreement
 from .annealing import anneal
-from .balance import balance
+from .balance import balance, readout_signs
 from .coordinate_descent import descend, one_by_one
 from .frank_wolfe import relax
 from .placement import Placement, best_permutation
@@ -139,6 +139,13 @@ class Matcher:
             return found
         mine, ours = self.balanced(symmetry, reference)
         its, theirs = self.balanced(symmetry, other)
+        if similarity is not None:  # units are compared as balancing left their signs
+            before, after = readout_signs(symmetry, mine), readout_signs(symmetry, its)
+            similarity = {
+                name: before.get(name, one)[:, None] * alike * after.get(name, one)
+                for name, alike in similarity.items()
+                for one in [torch.ones_like(alike[0])]
+            }
         agreement = self.agreement(symmetry, ours, theirs, similarity)
         solved = self.solve(agreement)
         element = agreement.element(solved.placements)

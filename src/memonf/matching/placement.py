@@ -8,6 +8,7 @@ sine layers, where the sign before the sine and the sign after it are free of ea
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal, TypeAlias
 
@@ -99,18 +100,20 @@ class Gains:
         return float(total.sum())
 
 
-def freedom_of(group: Group) -> Freedom:
-    """What matching chooses for a group; scales are balanced beforehand (`balance`)."""
+def freedom_of(group: Group, params: Mapping[str, Tensor]) -> Freedom:
+    """What matching chooses for a group; scales are balanced beforehand (`balance`).
+
+    Signs are chosen where what makes the units and what reads them are matrices that share them,
+    be it through a norm, whose weights stay positive then.
+    """
     if group.gauge("linear") is not None:
         return "linear"
     if group.gauge("turn") is not None:
         return "turn"
-    gauge = group.gauge("sign")
-    dense_to_dense = gauge is not None and all(
-        any(part.tensor.endswith("weight") and part in group.slices for part in parts)
-        for parts in (gauge.rows, gauge.columns)
-    )
-    return "sign" if dense_to_dense and group.gauge("scale") is None else "order"
+    signs = [gauge for gauge in group.gauges if gauge.kind == "sign"]
+    made = any(params[part.tensor].ndim > 1 for gauge in signs for part in gauge.rows)
+    read = any(params[part.tensor].ndim > 1 for gauge in signs for part in gauge.columns)
+    return "sign" if made and read else "order"
 
 
 def best_permutation(similarity: Float[Tensor, "slots units"]) -> Int[Tensor, " slots"]:

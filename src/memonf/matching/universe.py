@@ -13,13 +13,14 @@ Reference:
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 
 from ..symmetry import Element, Params, Symmetry, inverse, transform
 from ..typing import Tensor
 from .activations import Similarity, moments_between, similarity_of
+from .balance import readout_signs
 from .matcher import Matcher, Placements, Solved
 from .placement import Placement
 
@@ -129,7 +130,12 @@ def match_many(
 
     def look(number: int) -> tuple[Member, Element, Params]:
         parent = member(number)
-        return parent, *matcher.balanced(symmetry, parent.params)
+        element, params = matcher.balanced(symmetry, parent.params)
+        signs = readout_signs(symmetry, element)
+        if parent.readouts is not None and signs:
+            seen = {n: r * signs[n].to(r) if n in signs else r for n, r in parent.readouts.items()}
+            parent = replace(parent, readouts=seen)
+        return parent, element, params
 
     def settle(parent: Member, params: Params, start: Placements | None) -> tuple[Solved, Element]:
         agreement = matcher.agreement(
@@ -183,8 +189,16 @@ def same(one: Placements, other: Placements) -> bool:
         torch.equal(one[name].perm, other[name].perm)
         and torch.equal(one[name].before, other[name].before)
         and torch.equal(one[name].after, other[name].after)
+        and equal_maps(one[name].matrix, other[name].matrix)
         for name in one
     )
+
+
+def equal_maps(one: Tensor | None, other: Tensor | None) -> bool:
+    """Whether two maps of a group are one, but for float noise."""
+    if one is None or other is None:
+        return one is other
+    return torch.allclose(one, other, rtol=0, atol=1e-6)
 
 
 def way_between(

@@ -121,6 +121,8 @@ def check_coefficients(
     """
     if coefficients is None:
         return (1.0 / parents,) * parents
+    if isinstance(coefficients, str):
+        raise InputError(f"{where}: expected numbers, received {coefficients!r}")
     try:
         shares = tuple(float(value) for value in coefficients)
     except (TypeError, ValueError):

@@ -150,7 +150,8 @@ def teach(
     clock: Clock,
 ) -> tuple[int, float]:
     """Train the student in place: (steps taken, PSNR against the parents at the end in dB)."""
-    rates, ramp = RATES[start], EMPTY_RAMP[start]
+    rates = tuple(rate * student.rate_scale for rate in RATES[start])
+    ramp = EMPTY_RAMP[start]
     settings = TrainSettings(muon_rate=rates[0], adam_rate=rates[1], weight_decay=0.0)
     optimizers = build_optimizers(student, settings)
     generator = torch.Generator().manual_seed(problem.seed)

@@ -114,6 +114,11 @@ def facts_of(parent: Field, number: int) -> ParentFacts:
     for name, tensor in parent.state_dict().items():
         if tensor.is_floating_point() and not tensor.isfinite().all():
             raise MergeError(f"parent {number}: `{name}` holds NaN or infinity; train it again")
+        if tensor.is_floating_point() and tensor.dtype != torch.float32:
+            raise MergeError(
+                f"parent {number}: `{name}` is {tensor.dtype}, fields are float32; convert it with "
+                "`field.float()`"
+            )
     record = parent.record
     if record.knowledge is not None:  # a field that was moved leaves its record where it was
         record = replace(record, knowledge=record.knowledge.to(parent.aabb.device))

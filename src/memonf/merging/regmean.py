@@ -58,7 +58,6 @@ class RegMean(MergeMethod):
     summary = "layers solved one by one for the parents' outputs on their own inputs, closed form"
     paper = "Jin et al. 2022, RegMean, arXiv 2212.09849"
     needs_positions = True
-    symmetric = True
 
     def combine(self, problem: MergeProblem) -> Params:
         """See `MergeMethod.combine`."""

@@ -91,8 +91,8 @@ class Symmetry:
     Attributes:
         groups: In the order in which the forward pass makes them.
         graph: The traced forward pass, to be interpreted value by value.
-        pre_activations: Dense layer -> traced value that its activation reads; layers without
-            an activation are left out.
+        pre_activations: Dense layer -> traced value that its activation reads, before constants
+            that multiply it (ω of a sine layer); layers without an activation are left out.
     """
 
     groups: tuple[Group, ...]

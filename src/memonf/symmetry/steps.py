@@ -49,6 +49,8 @@ class Steps:
         self.pre_activations: dict[str, str] = {}
         #: Value without activation -> the dense layer that made it.
         self.made_by: dict[fx.Node, str] = {}
+        #: Dense layer -> its output, before any constant or norm.
+        self.bare: dict[str, str] = {}
 
     # --- layers -----------------------------------------------------------------------------------
 
@@ -70,6 +72,7 @@ class Steps:
     ) -> None:
         """A dense layer reads units by its columns and makes new ones by its rows."""
         self.made_by[node] = name
+        self.bare[name] = node.name
         if self.repeats(node, source, "dense", [weight, bias]):
             return
         size, width = self.tensors[weight].shape
@@ -113,7 +116,10 @@ class Steps:
             return
         # Only the first activation after a dense layer counts: `made_by` is not carried on.
         if source in self.made_by:
-            self.pre_activations[self.made_by[source]] = source.name
+            layer = self.made_by[source]
+            # What only a constant has multiplied since is noted as the layer made it.
+            bare = all(piece.bias is not None for piece in self.axes.pieces(source))
+            self.pre_activations[layer] = self.bare[layer] if bare else source.name
         self.axes.put(node, [activated(piece, called) for piece in self.axes.pieces(source)])
 
     # --- sums and products ------------------------------------------------------------------------
