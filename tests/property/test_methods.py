@@ -399,7 +399,7 @@ def test_ancestors_of_older_files_and_of_independent_seeds_are_drawn_anew() -> N
 def test_a_comparison_of_independent_parents_leaves_out_what_needs_an_ancestor() -> None:
     names = {
         initialization: CompareSettings(
-            "x", train=TrainSettings(initialization=initialization)
+            "x", methods=("all",), train=TrainSettings(initialization=initialization)
         ).method_names()
         for initialization in ("shared", "independent")
     }
