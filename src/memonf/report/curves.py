@@ -11,7 +11,14 @@ from ..typing import PathLike
 
 __all__ = ["curve_content", "draw_curves"]
 
-COLOURS = {"average": "#7a7f8c", "weight_matching": "#2f6fb0", "activation_matching": "#c2571a"}
+COLOURS = {
+    "average": "#7a7f8c",
+    "weight_matching": "#2f6fb0",
+    "activation_matching": "#c2571a",
+    "combined_matching": "#7b4fa3",
+}
+#: Of methods without a colour of their own, one after the other.
+OTHERS = ("#4c8c4a", "#b8860b", "#008b8b", "#a0305a")
 REPAIR = "_repair"
 
 
@@ -32,16 +39,19 @@ def draw_curves(outcome: Outcome, path: PathLike) -> None:
     """Draw the curves as PNG: one colour an alignment, dashed without REPAIR."""
     from matplotlib.figure import Figure  # heavy: only when drawn; no global state, no window
 
-    figure = Figure(figsize=(7.6, 4.6), dpi=120, layout="constrained")
+    figure = Figure(figsize=(7.6, 5.4), dpi=120, layout="constrained")
     axes = figure.add_subplot()
+    others = iter(OTHERS * len(outcome.curves))
     for content in curve_content(outcome):
         name = content["method"]
-        repaired = name.endswith(REPAIR)
+        bare = name.removesuffix(REPAIR)
+        # A method with no repaired twin is drawn through.
+        through = name.endswith(REPAIR) or bare not in COLOURS
         axes.plot(
             content["coefficients"],
             content["psnr"],
-            color=COLOURS.get(name.removesuffix(REPAIR), "#4c8c4a"),
-            linestyle="-" if repaired else "--",
+            color=COLOURS[bare] if bare in COLOURS else next(others),
+            linestyle="-" if through else "--",
             marker="o",
             markersize=3.5,
             label=f"{name}  (barrier {content['barrier']:.1f} dB)",
@@ -51,6 +61,6 @@ def draw_curves(outcome: Outcome, path: PathLike) -> None:
     axes.set_title(f"Between the parents: {outcome.settings['data_name']}")
     axes.grid(alpha=0.25)
     axes.spines[["top", "right"]].set_visible(False)
-    axes.legend(frameon=False, fontsize=8)
+    figure.legend(frameon=False, fontsize=8, loc="outside lower center", ncols=2)
     with replacing(path) as temporary:
         figure.savefig(temporary, format="png")
