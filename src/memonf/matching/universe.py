@@ -24,7 +24,7 @@ from .balance import readout_signs
 from .matcher import Matcher, Placements, Solved
 from .placement import Placement
 
-__all__ = ["Member", "match_many", "way_between"]
+__all__ = ["LEAST_WEIGHT", "Member", "match_many", "way_between"]
 
 #: Passes over all parents after each has its first way.
 SWEEPS = 3
@@ -144,15 +144,9 @@ def match_many(
         found = matcher.solve(agreement, start)
         return found, agreement.element(found.placements)
 
-    if count == 2:  # the universe is the first parent
-        one, other = member(0), member(1)
-        device = next(iter(one.params.values())).device
-        still = {g.name: Placement.identity(g.size, device) for g in symmetry.groups}
-        universe.add(one, dict(one.params), still)
-        match = matcher.match(
-            symmetry, one.params, other.params, universe.similarity(other, similarity)
-        )
-        return [(), match.steps], [match.solved]
+    if count == 2:
+        way, found = match_two(symmetry, member(0), member(1), matcher, similarity)
+        return [(), way], [found]
     for number in range(count):
         parent, balancing, params = look(number)
         if number == 0:
@@ -181,6 +175,19 @@ def match_many(
         if not moved:
             break
     return ways, solved
+
+
+def match_two(
+    symmetry: Symmetry, one: Member, other: Member, matcher: Matcher, similarity: Similarity
+) -> tuple[tuple[Element, ...], Solved]:
+    """The other's way into the universe that the first one is by itself."""
+    universe = Universe(symmetry)
+    device = next(iter(one.params.values())).device
+    still = {group.name: Placement.identity(group.size, device) for group in symmetry.groups}
+    universe.add(one, dict(one.params), still)
+    alike = universe.similarity(other, similarity)
+    match = matcher.match(symmetry, one.params, other.params, alike)
+    return match.steps, match.solved
 
 
 def same(one: Placements, other: Placements) -> bool:

@@ -30,11 +30,12 @@ from ..fields import Field
 from ..matching import best_permutation, readouts
 from ..matching.agreement import STATISTICS
 from ..matching.matcher import LEAST_SHARE, apply_steps
+from ..matching.universe import LEAST_WEIGHT
 from ..symmetry import Params, Symmetry, find_symmetry, in_double, inverse, transform
 from ..typing import Float, Tensor
 from .base import METHODS, SETTINGS, MergeMethod, MergeProblem, combine_params, settings_dataclass
 from .positions import Positions
-from .unit_maps import LEAST_WEIGHT, balancing_scales, centred, cut_axis, map_units
+from .unit_maps import balancing_scales, centred, cut_axis, map_units
 
 __all__ = ["OptimalTransport", "transport_plan"]
 

@@ -25,6 +25,7 @@ from pydantic import Field as Limits
 
 from ..matching import best_permutation, similarities
 from ..matching.agreement import STATISTICS
+from ..matching.universe import LEAST_WEIGHT
 from ..symmetry import Element, Params, Symmetry, in_double, inverse, transform
 from ..typing import Float, Tensor
 from .base import METHODS, SETTINGS, MergeMethod, MergeProblem, combine_params, settings_dataclass
@@ -38,7 +39,7 @@ from .straight_through import (
     align_in_turn,
     mixed,
 )
-from .unit_maps import LEAST_WEIGHT, balancing_scales, map_units
+from .unit_maps import balancing_scales, map_units
 
 __all__ = ["SinkhornRebasin", "sinkhorn"]
 

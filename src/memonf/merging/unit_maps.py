@@ -17,11 +17,7 @@ from ..matching.balance import balance
 from ..symmetry import Element, Params, Symmetry
 from ..typing import Float, Tensor
 
-__all__ = ["LEAST_WEIGHT", "UnitMaps", "balancing_scales", "centred", "cut_axis", "map_units"]
-
-#: Weight of a point that one of two parents did not see, relative to one that both know well:
-#: parents that saw nothing in common are compared all the same.
-LEAST_WEIGHT = 1e-3
+__all__ = ["UnitMaps", "balancing_scales", "centred", "cut_axis", "map_units"]
 
 #: Group -> matrix: (slots, units) of what makes them, or (units, slots) of what reads them.
 UnitMaps = Mapping[str, Tensor]

@@ -27,6 +27,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 
 from ..fields import Field
 from ..matching import readouts
+from ..matching.universe import LEAST_WEIGHT
 from ..symmetry import Params
 from ..typing import Bool, Float, Int, Tensor
 from .activation_matching import align_by_activations
@@ -34,7 +35,7 @@ from .base import METHODS, SETTINGS, MergeMethod, MergeProblem, settings_datacla
 from .coefficients import Coefficients
 from .positions import Positions
 from .repair import Statistics, reestimate_running_statistics, rescale_layers, statistics_of
-from .unit_maps import LEAST_WEIGHT, centred, map_units
+from .unit_maps import centred, map_units
 
 __all__ = ["ZipIt", "zip_units"]
 
