@@ -21,7 +21,7 @@ import torch
 
 from .fields import Field, known
 from .knowledge import SOLID_RESOLUTION, Knowledge, assumed_cameras, disagreement, observe, union
-from .rendering import PICTURES, Renderer, render_rays
+from .rendering import SKETCHES, Renderer, render_rays
 from .sampling import CHUNK, OccupancyGrid
 from .typing import Float, Tensor
 
@@ -123,7 +123,7 @@ def predict(
 
     The mean of `predicted_psnr` orders merges of the same parents as their true PSNR does.
     """
-    renderer = Renderer.of(merged)
+    renderer = Renderer.of(merged, SKETCHES)
     return tuple(
         compared_with(renderer, parent, rays, torch.Generator().manual_seed(seed + number))
         for number, parent in enumerate(parents)
@@ -141,10 +141,10 @@ def compared_with(
     rows = torch.randint(cameras.height, (rays,), generator=generator).to(device)
     columns = torch.randint(cameras.width, (rays,), generator=generator).to(device)
     drawn = cameras.rays(views, rows, columns)
-    own = Renderer.of(parent)
+    own = Renderer.of(parent, SKETCHES)
     colours = [
         render_rays(
-            renderer.field, drawn, renderer.grid, PICTURES, own.background,
+            renderer.field, drawn, renderer.grid, renderer.march, own.background,
             near=record.near, far=record.far,
         ).rgb.clamp(0, 1)
         for renderer in (merged, own)

@@ -18,7 +18,7 @@ import torch
 from torch.nn import functional as F
 
 from .cameras import Cameras, Rays
-from .typing import DensityFunction, Float, Int, Tensor
+from .typing import Bool, DensityFunction, Float, Int, Tensor
 
 __all__ = [
     "MarchSettings",
@@ -31,6 +31,17 @@ __all__ = [
 
 #: Points a small network evaluates at once: its activations then stay in a core's cache.
 CHUNK = 8192
+#: Steps of a march that are looked up together in the coarse picture of the occupancy grid.
+BLOCK = 8
+#: Cells of the grid along each side of one of that picture.
+COARSE = 4
+#: Key of the bounds among what is known of a grid.
+BOUNDS = -1.0
+#: Rates of sampling are whole multiples of this share, so that their sums are exact.
+RATE_UNIT = 4096
+#: Optical depths along rays are summed in these parts of one, up to so much a step.
+DEPTH_UNIT = 65536
+OPAQUE = 100.0
 
 
 def in_chunks(function: DensityFunction, positions: Tensor, size: int = CHUNK) -> Tensor:
@@ -75,7 +86,7 @@ class OccupancyGrid:
         self.cell = (aabb[1] - aabb[0]) / resolution
         self.threshold = -math.log1p(-threshold) / float(self.cell.mean())
         self.density = torch.full((resolution**3,), 10 * self.threshold, device=aabb.device)
-        self._bounds: tuple[Tensor | None, int, Tensor] = (None, 0, aabb)
+        self._found: tuple[Tensor | None, int, dict[float, Tensor]] = (None, 0, {})
 
     @property
     def occupied(self) -> Tensor:
@@ -96,12 +107,10 @@ class OccupancyGrid:
 
     def bounds(self) -> Float[Tensor, "2 3"]:
         """Box around the occupied cells; the whole box if there are none."""
-        # Every march asks; looking through all cells anew would cost a fifth of a picture.
-        density, version, bounds = self._bounds
-        if density is not self.density or version != self.density._version:
-            bounds = self.find_bounds()
-            self._bounds = (self.density, self.density._version, bounds)
-        return bounds
+        found = self.found()
+        if BOUNDS not in found:
+            found[BOUNDS] = self.find_bounds()
+        return found[BOUNDS]
 
     def find_bounds(self) -> Float[Tensor, "2 3"]:
         """Look through all cells for `bounds`."""
@@ -110,6 +119,68 @@ class OccupancyGrid:
             return self.aabb
         lower = self.aabb[0] + cells.amin(0) * self.cell
         return torch.stack([lower, self.aabb[0] + (cells.amax(0) + 1) * self.cell])
+
+    def near_matter(self, distance: float) -> Bool[Tensor, "coarse coarse coarse"]:
+        """Whether there may be an occupied cell within a distance of each block of cells.
+
+        Args:
+            distance: Along each axis, scene units.
+
+        Returns:
+            One entry for each block of `COARSE` cells along each axis.
+        """
+        found = self.found()
+        if distance not in found:
+            reach = math.ceil(distance / float(self.cell.min()) - 1e-6)
+            seen = self.occupied.view(1, 1, *(self.resolution,) * 3).float()
+            for axis in range(3):
+                around = [0, 0, 0, 0, 0, 0]
+                around[2 * (2 - axis)] = reach
+                around[2 * (2 - axis) + 1] = reach + -self.resolution % COARSE
+                window, stride = [1, 1, 1], [1, 1, 1]
+                window[axis], stride[axis] = COARSE + 2 * reach, COARSE
+                seen = F.max_pool3d(F.pad(seen, around), window, stride)
+            found[distance] = seen[0, 0] > 0
+        return found[distance]
+
+    def found(self) -> dict[float, Tensor]:
+        """What was found out about the cells as they are now.
+
+        Every march asks; looking through all cells anew would cost a fifth of a picture.
+        """
+        density, version, found = self._found
+        if density is not self.density or version != self.density._version:
+            found = {}
+            self._found = (self.density, self.density._version, found)
+        return found
+
+    @classmethod
+    @torch.no_grad()
+    def close_to(
+        cls, density: DensityFunction, aabb: Float[Tensor, "2 3"], resolution: int, factor: int
+    ) -> OccupancyGrid:
+        """A grid of a density, looked at closely only where a coarser look found something.
+
+        The coarse look takes any cell whose centre is a tenth as dense as an occupied one, and its
+        neighbours: an eighth of the work of looking everywhere, and the same pictures to 0.001 dB
+        (measured in docs/research/speed.md).
+
+        Args:
+            density: The density at positions (points, 3).
+            aabb: (2, 3), scene units.
+            resolution: Cells along each side; a multiple of `factor`.
+            factor: How many times coarser the first look is.
+        """
+        coarse, fine = cls(aabb, resolution // factor), cls(aabb, resolution)
+        coarse.update(density)
+        shape = (coarse.resolution,) * 3
+        traces = (coarse.density > 0.1 * coarse.threshold).view(1, 1, *shape).float()
+        near = F.max_pool3d(traces, 3, 1, 1)[0, 0] > 0
+        for axis in range(3):
+            near = near.repeat_interleave(factor, axis)
+        fine.density = torch.zeros_like(fine.density)
+        fine.update(density, cells=near.flatten().nonzero()[:, 0])
+        return fine
 
     @torch.no_grad()
     def update(
@@ -232,6 +303,9 @@ def march(
 ) -> RaySamples:
     """Place samples along rays where the grid expects something.
 
+    Steps are first looked up in blocks, in a coarse picture of the grid: most of a ray is air. Only
+    the steps of what is left are looked up one by one.
+
     Args:
         rays: Rays to march.
         grid: What is known of the scene.
@@ -240,56 +314,84 @@ def march(
         far: Farthest distance, scene units.
         generator: Jitters the samples; None places them deterministically.
     """
-    device = rays.origins.device
     step = settings.step * float(grid.cell.min())
     starts, ends = intersect_box(rays, grid.bounds(), near, far)
-    meets = (ends > starts).nonzero()[:, 0]
-
-    def uniform() -> Tensor:
-        if generator is None:
-            return torch.full((len(rays),), 0.5, device=device)[meets]
-        return torch.rand(len(rays), generator=generator).to(device)[meets]
-
-    if len(meets) == 0:
-        none = rays.origins.new_zeros(0)
-        empty = none.long()
-        return RaySamples(none.view(0, 3), none, none, empty, empty, len(rays))
-    origins, directions = rays.origins[meets], rays.directions[meets]
-    starts, ends = starts[meets], ends[meets]
-    steps = math.ceil(float((ends - starts).max()) / step)
-    offsets = torch.arange(steps, device=device) + uniform()[:, None]
-    distances = starts[:, None] + offsets * step
-    # Flat cell index along each ray, axis by axis: much cheaper than (rays, steps, 3) positions.
-    cells = torch.zeros_like(distances)
-    for axis in range(3):
-        origin = (origins[:, axis] - grid.aabb[0, axis]) / grid.cell[axis]
-        slope = directions[:, axis] / grid.cell[axis]
-        place = torch.addcmul(origin[:, None], distances, slope[:, None])
-        cells.mul_(grid.resolution).add_(place.floor_().clamp_(0, grid.resolution - 1))
-    density = grid.density[cells.long()]
-    density = density * ((density > grid.threshold) & (distances < ends[:, None]))
-    rates = step_rates(density, step, settings)
-    # Systematic resampling: keep the steps at which the cumulated rate passes k + u.
-    passed = (rates.cumsum(1) + uniform()[:, None]).floor_()
-    kept = torch.cat([passed[:, :1] > 0, passed[:, 1:] > passed[:, :-1]], 1)
-    kept &= rates > 0
-    ray, column = kept.nonzero(as_tuple=True)
-    distances = distances[ray, column]
+    if generator is None:
+        jitter = phase = torch.full_like(starts, 0.5)
+    else:
+        jitter = torch.rand(len(rays), generator=generator).to(starts)
+        phase = torch.rand(len(rays), generator=generator).to(starts)
+    # What lies nowhere near matter is dropped block by block; rays that miss the box with it.
+    starts = starts + jitter * step
+    block = BLOCK * step
+    blocks = math.ceil(max(float((ends - starts).max()), 0) / block) if len(rays) else 0
+    offsets = torch.arange(blocks, device=starts.device) * block
+    middles = starts[:, None] + offsets + 0.5 * (block - step)
+    near_matter = grid.near_matter(0.5 * (block - step))
+    place = cells_along(rays, middles, grid.aabb[0], grid.cell * COARSE, len(near_matter))
+    met = near_matter.flatten()[place] & (starts[:, None] + offsets < ends[:, None])
+    ray, number = met.nonzero(as_tuple=True)
+    # Step by step within the blocks that are left; packed, ray after ray, front to back.
+    distances = starts[ray] + number * block
+    distances = distances[:, None] + torch.arange(BLOCK, device=starts.device) * step
+    place = cells_along(rays[ray], distances, grid.aabb[0], grid.cell, grid.resolution)
+    density = grid.density[place]
+    within = ((density > grid.threshold) & (distances < ends[ray, None])).flatten().nonzero()[:, 0]
+    density, distances = density.flatten()[within], distances.flatten()[within]
+    ray = ray[within // BLOCK]
+    rates = step_rates(density * step, ray, len(rays), settings)
+    # Systematic resampling: keep the steps at which the cumulated rate passes k + phase.
+    passed = sums_before(rates, ray, len(rays)) + (phase * RATE_UNIT).long()[ray]
+    kept = ((passed + rates) // RATE_UNIT > passed // RATE_UNIT).nonzero()[:, 0]
+    ray, distances = ray[kept], distances[kept]
     return RaySamples(
-        positions=torch.addcmul(origins[ray], directions[ray], distances[:, None]),
+        positions=torch.addcmul(rays.origins[ray], rays.directions[ray], distances[:, None]),
         distances=distances,
-        lengths=step / rates[ray, column],
-        ray=meets[ray],
-        rank=(kept.cumsum(1) - 1)[ray, column],
+        lengths=step * RATE_UNIT / rates[kept],
+        ray=ray,
+        rank=sums_before(torch.ones_like(ray), ray, len(rays)),
         rays=len(rays),
     )
 
 
+def cells_along(
+    rays: Rays,
+    distances: Float[Tensor, "rays steps"],
+    corner: Tensor,
+    cell: Tensor,
+    resolution: int,
+) -> Int[Tensor, "rays steps"]:
+    """Flat cell index (x slowest) at distances along rays; outside, that of the border cell.
+
+    Axis by axis on (rays, steps): much cheaper than positions of (rays, steps, 3).
+    """
+    index = torch.zeros_like(distances)
+    for axis in range(3):
+        origin = (rays.origins[:, axis] - corner[axis]) / cell[axis]
+        slope = rays.directions[:, axis] / cell[axis]
+        place = torch.addcmul(origin[:, None], distances, slope[:, None])
+        index.mul_(resolution).add_(place.floor_().clamp_(0, resolution - 1))
+    return index.long()
+
+
+def sums_before(
+    values: Int[Tensor, " steps"], ray: Int[Tensor, " steps"], rays: int
+) -> Int[Tensor, " steps"]:
+    """Sum of the values in front of each step on its own ray; steps packed ray after ray."""
+    sums = F.pad(values.cumsum(0), (1, 0))
+    first = F.pad(torch.bincount(ray, minlength=rays).cumsum(0), (1, 0))
+    return sums[:-1] - sums[first[ray]]
+
+
 def step_rates(
-    density: Float[Tensor, "rays steps"], step: float, settings: MarchSettings
-) -> Float[Tensor, "rays steps"]:
-    """Expected samples of each step: 0 in empty cells, fewer where the grid lets no light reach."""
-    optical_depth = density * step
-    in_front = optical_depth.cumsum(1) - optical_depth
-    hidden = in_front > -math.log(settings.hidden_below)
-    return torch.where(hidden, settings.hidden_rate, 1.0) * (density > 0)
+    optical_depth: Float[Tensor, " steps"],
+    ray: Int[Tensor, " steps"],
+    rays: int,
+    settings: MarchSettings,
+) -> Int[Tensor, " steps"]:
+    """Expected samples of each step in units of 1 / `RATE_UNIT`: fewer where no light reaches."""
+    # In whole numbers as well: sums over all rays at once that are exact on every device.
+    units = (optical_depth.clamp_max(OPAQUE) * DEPTH_UNIT).long()
+    hidden = sums_before(units, ray, rays) > -math.log(settings.hidden_below) * DEPTH_UNIT
+    fewer = max(1, round(settings.hidden_rate * RATE_UNIT))
+    return torch.where(hidden, fewer, RATE_UNIT)

@@ -33,6 +33,7 @@ from .data import Scene, Views, composite_on
 from .errors import InputError, TrainingError
 from .fields import Field, FieldConfig, Record, build_field, known
 from .knowledge import SOLID_RESOLUTION
+from .optimizers import Muon
 from .rendering import composite
 from .sampling import MarchSettings, OccupancyGrid, RaySamples, march
 from .symmetry import find_symmetry
@@ -50,7 +51,7 @@ __all__ = [
 ]
 
 #: Samples evaluated and differentiated at once; their activations stay in a core's cache.
-CHUNK = 6144
+CHUNK = 3072
 #: Points a step at which free space is taught to be empty.
 FREE_POINTS = 1024
 DEFAULT_STEPS = 1500
@@ -397,7 +398,7 @@ def build_optimizers(field: Field, settings: TrainSettings) -> list[torch.optim.
     optimizers: list[torch.optim.Optimizer] = []
     if hidden:
         optimizers.append(
-            torch.optim.Muon(
+            Muon(
                 [params[name] for name in hidden],
                 lr=settings.muon_rate * field.rate_scale,
                 weight_decay=settings.weight_decay,

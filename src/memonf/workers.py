@@ -15,6 +15,8 @@ from typing import Any, TypeAlias
 
 import torch
 
+from .allocator import keep_freed_memory
+
 __all__ = ["Observer", "Workers", "default_workers", "report"]
 
 #: Called with (job's title, share done in [0, 1], figures for people).
@@ -38,10 +40,11 @@ def report(title: str, share: float, figures: str) -> None:
 
 
 def begin_worker(messages: Any) -> None:
-    """Set a fresh worker up: one thread, and a line to the parent process."""
+    """Set a fresh worker up: one thread, its memory kept, and a line to the parent process."""
     global _messages
     _messages = messages
     torch.set_num_threads(1)
+    keep_freed_memory()
 
 
 def run_job(job: Any) -> Any:

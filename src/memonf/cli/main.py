@@ -15,6 +15,7 @@ from collections.abc import Sequence
 from types import FrameType
 
 from .._version import __version__
+from ..allocator import keep_freed_memory
 from ..errors import InputError, MemonfError, nearest
 
 __all__ = ["main"]
@@ -63,6 +64,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         print(f"memonf {__version__}")
         return 0
     signal.signal(signal.SIGTERM, interrupt)
+    keep_freed_memory()
     try:
         if args[0] not in VERBS:
             raise InputError(f"unknown verb `{args[0]}`: {nearest(args[0], VERBS)}")
