@@ -63,6 +63,8 @@ def evaluate(
     split: str = "test",
     group: str = "all",
     most_views: int | None = None,
+    only: Sequence[str] | None = None,
+    renderer: Renderer | None = None,
     on_view: Callable[[int, int], None] | None = None,
 ) -> Scores:
     """Render the views of a split's group and compare each with its own picture.
@@ -75,6 +77,8 @@ def evaluate(
         split: ``test`` (held out), ``val`` or ``train``.
         group: ``all``, ``front``, ``rear`` or ``sector K/N``.
         most_views: Score at most this many views, evenly spread; None for all.
+        only: Of these, score only the views with these names; None for all.
+        renderer: The field made ready for pictures, where a caller has it.
         on_view: Called with (views done, views) as work goes on.
 
     Raises:
@@ -87,7 +91,10 @@ def evaluate(
             f"the field's background is {field.record.background}, {scene.name} has "
             f"{scene.background}: scores would compare different pictures"
         )
-    renderer = Renderer.of(field)
+    if only is not None:
+        views = views[[index for index, name in enumerate(views.names) if name in only]]
+    if renderer is None:
+        renderer = Renderer.of(field)
     scores = []
     for index, name in enumerate(views.names):
         picture = renderer.view(views.cameras, index).rgb.cpu()

@@ -129,7 +129,7 @@ def test_a_start_that_does_not_fit_is_refused_by_name(robot) -> None:
 
 
 def test_files_from_before_the_first_params_were_recorded_stand(robot, tmp_path: Path) -> None:
-    from memonf.experiment import already_trained
+    from memonf.experiment.jobs import already_trained
     from memonf.resume import restore_state, save_state
 
     fresh = new_trainer(robot, config=SMALL, settings=SHORT)

@@ -1,0 +1,26 @@
+"""The whole experiment on one data set: train parents, merge them by every method, show it.
+
+Every piece of work is a job: a frozen dataclass that can be sent to another process, runs on one
+thread and leaves its result in a file. Two single-threaded jobs side by side use two cores better
+than one job with two threads. A field that is already there, trained with the same settings, is
+used as it is, so an interrupted experiment continues where it stopped.
+
+Called by ``memonf compare`` and ``memonf demo``; the report package draws what comes back.
+"""
+
+from __future__ import annotations
+
+from .jobs import TrainJob
+from .outcome import Curve, Outcome, Scored
+from .run import compare
+from .settings import DISTILL_STEPS, CompareSettings
+
+__all__ = [
+    "DISTILL_STEPS",
+    "CompareSettings",
+    "Curve",
+    "Outcome",
+    "Scored",
+    "TrainJob",
+    "compare",
+]

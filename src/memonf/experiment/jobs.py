@@ -1,0 +1,224 @@
+"""The pieces of work of the experiment, each a job for a worker process."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from pathlib import Path
+from statistics import fmean
+from typing import Any
+
+import numpy as np
+import torch
+
+from ..checkpoint import load, save
+from ..data import Scene
+from ..errors import FieldFileError
+from ..evaluation import Scores, evaluate, spread
+from ..export.turntables import field_turntable
+from ..export.video import to_bytes
+from ..fields import Field, FieldConfig, known
+from ..merging import merge
+from ..metrics import psnr
+from ..rendering import FRAMES, Renderer
+from ..resume import train_to_file
+from ..training import INITIAL_PARAMS, TrainSettings, new_trainer
+from ..workers import report
+from ..yardsticks import BLENDS, STARTS, Blend
+from .outcome import Curve, Scored
+from .settings import BATCH_NORM, GROUPS, CompareSettings
+
+__all__ = ["CurveJob", "ScoreJob", "TrainJob", "curve_views", "picture_views"]
+
+
+@dataclass(frozen=True)
+class TrainJob:
+    """Train one field into a file."""
+
+    settings: CompareSettings
+    title: str
+    group: str
+    train: TrainSettings
+    config: FieldConfig
+    out: Path
+
+    def run(self) -> Path:
+        """Train, or keep the file if it is what training would give."""
+        scene = self.settings.scene()
+        trainer = new_trainer(
+            scene, group=self.group, overlap=self.settings.overlap, field=self.settings.field,
+            config=self.config, settings=self.train, device=self.settings.device,
+        )  # fmt: skip
+        if already_trained(self.out, trainer.field):
+            add_knowledge(self.out)
+            report(self.title, 1.0, "found")
+            return self.out
+
+        def on_step(progress: Any) -> None:
+            if progress.step % 5 == 0 or trainer.done:
+                figures = (
+                    f"batch PSNR {progress.psnr:5.2f} dB {progress.rays_per_second:7.0f} rays/s"
+                )
+                report(self.title, progress.fraction, figures)
+
+        train_to_file(trainer, self.out, resume=True, on_step=on_step)
+        return self.out
+
+
+@dataclass(frozen=True)
+class ScoreJob:
+    """Merge if there are parents, then score and picture one field."""
+
+    settings: CompareSettings
+    title: str
+    name: str
+    seed: int
+    path: Path
+    parents: tuple[Path, ...] = ()
+
+    def run(self) -> Scored:
+        """Do it."""
+        device = self.settings.device
+        name = self.name.removesuffix(BATCH_NORM)
+        method = "train"
+        path: Path | None = self.path
+        scored: Field | Blend
+        if name in BLENDS:
+            parents = [load(parent, device) for parent in self.parents]
+            method, scored, seconds = name, Blend(parents, BLENDS[name]), 0.0
+            path = None
+        elif self.parents:
+            method = "distill" if name in STARTS else name
+            settings = STARTS.get(name, {})
+            if method == "distill":
+                settings = {**settings, "steps": self.settings.distill_steps}
+            # Parents are of one scene by construction, however short they were trained.
+            result = merge(
+                self.parents, method, seed=self.seed, device=device, force=True, **settings
+            )
+            scored, seconds = result.field, float(result.report["seconds"])
+            save(scored, self.path)
+        else:
+            scored = load(self.path, device)
+            seconds = float(scored.record.training["seconds_done"])
+        scene = self.settings.scene()
+        renderer = Renderer.of(scored)
+        scores = evaluate(scored, scene, most_views=self.settings.most_views, renderer=renderer)
+        score, similarity, counts = group_scores(scores, scene)
+        views, _ = picture_views(scene)
+        pictures: tuple[np.ndarray, ...] = ()
+        picture_psnr: tuple[float, ...] = ()
+        frames: tuple[np.ndarray, ...] = ()
+        if self.seed == 0:
+            drawn = [renderer.view(views.cameras, index).rgb.cpu() for index in range(len(views))]
+            truths = [views.picture(i, scene.background_rgb) for i in range(len(views))]
+            pictures = tuple(to_bytes(picture) for picture in drawn)
+            picture_psnr = tuple(psnr(p, t) for p, t in zip(drawn, truths, strict=True))
+            frames = turntable_frames(scored, renderer, self.settings)
+        report(self.title, 1.0, f"PSNR {score['all']:5.2f} dB")
+        return Scored(
+            self.name, method, self.seed, seconds, score, similarity, counts,
+            {view.name: view.psnr for view in scores.views}, path, pictures, picture_psnr, frames,
+        )  # fmt: skip
+
+
+@dataclass(frozen=True)
+class CurveJob:
+    """Score merges of two parents at some coefficients between the ends and the middle.
+
+    At the ends are the parents themselves, in the middle is the merge: those are scored anyway.
+    """
+
+    settings: CompareSettings
+    title: str
+    method: str
+    parents: tuple[Path, ...]
+
+    def run(self) -> Curve:
+        """Do it."""
+        scene = self.settings.scene()
+        names = curve_views(scene, self.settings)
+        parents = [load(path, self.settings.device) for path in self.parents]
+        steps = [share for share in self.settings.curve_steps() if share not in (0.0, 0.5, 1.0)]
+        values = []
+        for done, share in enumerate(steps, 1):
+            shares = [1 - share, share]
+            merged = merge(parents, self.method, coefficients=shares, force=True).field
+            values.append(
+                evaluate(merged, scene, most_views=self.settings.most_views, only=names).psnr
+            )
+            report(self.title, done / len(steps), "")
+        return Curve(self.method, tuple(steps), tuple(values))
+
+
+def curve_views(scene: Scene, settings: CompareSettings) -> tuple[str, ...]:
+    """Names of the views that curves are scored on, among those that all fields are scored on."""
+    scored = spread(scene.views("test", "all"), settings.most_views)
+    return spread(scored, settings.curve_views).names
+
+
+def group_scores(
+    scores: Scores, scene: Scene
+) -> tuple[dict[str, float], dict[str, float], dict[str, int]]:
+    """Mean PSNR, SSIM and number of all scored views and of each group's."""
+    of_view = {view.name: view for view in scores.views}
+    psnrs, ssims, counts = {}, {}, {"all": len(scores.views)}
+    for group in GROUPS:
+        names = [name for name in scene.views("test", group).names if name in of_view]
+        psnrs[group] = fmean(of_view[name].psnr for name in names)
+        ssims[group] = fmean(of_view[name].ssim for name in names)
+        counts[group] = len(names)
+    return {**psnrs, "all": scores.psnr}, {**ssims, "all": scores.ssim}, counts
+
+
+def picture_views(scene: Scene, each: int = 2) -> tuple[Any, list[str]]:
+    """A few test views of each group, evenly spread, for the reconstructions."""
+    parts = [spread(scene.views("test", group), each + 2) for group in GROUPS]
+    picked = [part[list(range(1, len(part) - 1))] for part in parts]
+    cameras = picked[0].cameras
+    joined = replace(
+        cameras,
+        camera_to_world=torch.cat([part.cameras.camera_to_world for part in picked]),
+        intrinsics=torch.cat([part.cameras.intrinsics for part in picked]),
+    )
+    names = sum((part.names for part in picked), ())
+    groups = [group for group, part in zip(GROUPS, picked, strict=True) for _ in range(len(part))]
+    images = torch.cat([part.images for part in picked])
+    return type(picked[0])(joined, images, names), groups
+
+
+def turntable_frames(
+    scored: Field | Blend, renderer: Renderer, settings: CompareSettings
+) -> tuple[np.ndarray, ...]:
+    """One turn around the middle of a field's box, at the distance of its training cameras."""
+    if settings.frames == 0:
+        return ()
+    cameras = field_turntable(scored, settings.frames, settings.size)
+    quick = replace(renderer, march=FRAMES.march)
+    return tuple(to_bytes(quick.view(cameras, index).rgb) for index in range(settings.frames))
+
+
+def already_trained(path: Path, fresh: Field) -> bool:
+    """Whether a field file holds what training `fresh` would give."""
+    if not path.exists():
+        return False
+    try:
+        found = load(path)
+    except FieldFileError:
+        return False
+    wanted, known = fresh.record.training, found.record.training
+    # What a training began with was not always recorded.
+    known = {INITIAL_PARAMS: wanted[INITIAL_PARAMS], **known}
+    return (
+        found.config == fresh.config
+        and torch.equal(found.aabb, fresh.aabb.cpu())
+        and (found.record.group, found.record.scene) == (fresh.record.group, fresh.record.scene)
+        and all(known.get(key) == value for key, value in wanted.items())
+    )
+
+
+def add_knowledge(path: Path) -> None:
+    """Record what a field saw in a file from before that was recorded."""
+    found = load(path)
+    if found.record.knowledge is None:
+        found.record = replace(found.record, knowledge=known(found))
+        save(found, path)

@@ -1,0 +1,129 @@
+"""What comes out of the experiment: fields with their scores and pictures, curves."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from .settings import BATCH_NORM, GROUPS
+
+__all__ = ["Curve", "Outcome", "Scored", "oracle"]
+
+
+@dataclass(frozen=True)
+class Scored:
+    """A field with its scores and pictures.
+
+    Attributes:
+        name: ``front``, ``rear``, ``joint`` or a method; batch-norm ones end in ``_batch_norm``.
+        method: ``train`` or the merge method.
+        seed: Number of the seed pair.
+        seconds: Time its training or merge took.
+        psnr: dB on each group.
+        ssim: On each group.
+        views: Number of test views of each group.
+        view_psnr: dB of each of them, by name.
+        path: Its field file; None for yardsticks that have none.
+        pictures: Renderings of the chosen test views, uint8 (height, width, 3); first pair only.
+        picture_psnr: dB of each of them.
+        frames: Turntable, uint8 (height, width, 3) each; first pair only.
+    """
+
+    name: str
+    method: str
+    seed: int
+    seconds: float
+    psnr: dict[str, float]
+    ssim: dict[str, float]
+    views: dict[str, int]
+    view_psnr: dict[str, float]
+    path: Path | None
+    pictures: tuple[np.ndarray, ...] = ()
+    picture_psnr: tuple[float, ...] = ()
+    frames: tuple[np.ndarray, ...] = ()
+
+    def rows(self) -> list[dict[str, Any]]:
+        """One row for each group, as in ``scores.json``."""
+        return [
+            {
+                "name": self.name,
+                "method": self.method,
+                "group": group,
+                "seed": self.seed,
+                "psnr": self.psnr[group],
+                "ssim": self.ssim[group],
+                "seconds": self.seconds,
+            }
+            for group in self.psnr
+        ]
+
+
+@dataclass(frozen=True)
+class Curve:
+    """PSNR along the coefficients between two parents.
+
+    Attributes:
+        name: The method.
+        coefficients: Weight of the rear parent.
+        psnr: dB on all curve views at each coefficient.
+    """
+
+    name: str
+    coefficients: tuple[float, ...]
+    psnr: tuple[float, ...]
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """All that came out.
+
+    Attributes:
+        settings: Settings, versions and machine, as plain values.
+        fields: Every scored field, parents first.
+        curves: Interpolation curves of the first seed pair.
+        truth: The chosen test views, uint8 (height, width, 3).
+        view_names: Their names and groups.
+        seconds: Wall time of the whole.
+    """
+
+    settings: dict[str, Any]
+    fields: tuple[Scored, ...]
+    curves: tuple[Curve, ...]
+    truth: tuple[np.ndarray, ...]
+    view_names: tuple[str, ...]
+    seconds: float
+
+
+def oracle(front: Scored, rear: Scored, groups: Sequence[str]) -> Scored:
+    """Scores of each view's own parent.
+
+    Args:
+        front: Parent of the front views.
+        rear: Parent of the rear views.
+        groups: Group of each chosen picture.
+    """
+    of = {"front": front, "rear": rear}
+
+    def both(values: dict[str, dict[str, float]]) -> dict[str, float]:
+        own = {group: values[group][group] for group in GROUPS}
+        total = sum(own[group] * front.views[group] for group in GROUPS)
+        return {**own, "all": total / front.views["all"]}
+
+    shown = range(len(front.pictures))
+    return Scored(
+        "oracle" + (BATCH_NORM if BATCH_NORM in front.name else ""),
+        "oracle",
+        front.seed,
+        0.0,
+        both({group: parent.psnr for group, parent in of.items()}),
+        both({group: parent.ssim for group, parent in of.items()}),
+        front.views,
+        {},
+        None,
+        tuple(of[groups[place]].pictures[place] for place in shown),
+        tuple(of[groups[place]].picture_psnr[place] for place in shown),
+    )
