@@ -11,9 +11,9 @@ from jaxtyping import install_import_hook
 
 #: All but the architectures: symmetry traces those with stand-ins that are no tensors.
 CHECKED = [
-    "cameras", "data", "encodings", "evaluation", "experiment", "export", "knowledge", "matching",
-    "merging", "metrics", "optimizers", "recipe", "rendering", "sampling", "symmetry", "training",
-    "workers", "yardsticks",
+    "baking", "cameras", "data", "encodings", "evaluation", "experiment", "export", "knowledge",
+    "matching", "merging", "metrics", "optimizers", "recipe", "rendering", "sampling", "symmetry",
+    "training", "workers", "yardsticks",
 ]  # fmt: skip
 HOOK = install_import_hook([f"memonf.{name}" for name in CHECKED], "beartype.beartype")
 HOOK.__enter__()

@@ -1,0 +1,76 @@
+"""Fields written out on a grid: what they keep, and what they cannot."""
+
+from __future__ import annotations
+
+from types import SimpleNamespace
+
+import pytest
+import torch
+from conftest import small_field
+from torch.nn import functional as F
+
+from memonf.baking import BakedField, preview
+from memonf.cameras import turntable
+from memonf.errors import InputError
+from memonf.rendering import Renderer
+
+BOX = torch.tensor([[-1.0, -1.0, -1.0], [1.0, 1.0, 1.0]])
+
+
+class SoftBall:
+    """A ball whose colour is its position, or the direction it is seen from."""
+
+    def __init__(self, view_dependent: bool = False) -> None:
+        self.aabb = BOX
+        self.record = SimpleNamespace(near=0.0, far=1e6, background=(1.0, 1.0, 1.0))
+        self.view_dependent = view_dependent
+
+    def density(self, positions: torch.Tensor) -> torch.Tensor:
+        return 40 * torch.sigmoid((0.6 - positions.norm(dim=-1)) * 30)
+
+    def __call__(
+        self, positions: torch.Tensor, directions: torch.Tensor
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        seen = directions if self.view_dependent else positions
+        return self.density(positions), seen * 0.5 + 0.5
+
+
+def test_at_its_points_the_grid_holds_the_field_and_between_them_the_mean() -> None:
+    """Exactly at the points; half-way between two points in matter, their mean."""
+    ball = SoftBall()
+    baked = BakedField.of(ball, points=32)
+    point, other = torch.tensor([[0.03125, 0.09375, -0.15625], [0.09375, 0.09375, -0.15625]])
+    at_points = ball(torch.stack([point, other]), torch.zeros(2, 3))
+    for part, truth in zip(
+        baked(torch.stack([point, other]), torch.zeros(2, 3)), at_points, strict=True
+    ):
+        torch.testing.assert_close(part, truth, rtol=1e-4, atol=1e-4)
+    between = baked((point + other)[None] / 2, torch.zeros(1, 3))
+    torch.testing.assert_close(between[1][0], at_points[1].mean(0), rtol=1e-4, atol=1e-4)
+
+
+def test_previews_look_like_the_field() -> None:
+    """35 dB on a soft ball; a mirrored or transposed axis would give less than 20."""
+    ball = SoftBall()
+    cameras = turntable(3, 48, 3.0, torch.zeros(3), elevation=20.0, field_of_view=40.0)
+    exact, baked = Renderer.of(ball), preview(ball, points=64)
+    for view in range(3):
+        error = (exact.view(cameras, view).rgb - baked.view(cameras, view).rgb).square().mean()
+        assert -10 * float(torch.log10(error)) > 35
+
+
+def test_view_dependent_colours_are_those_seen_from_outside() -> None:
+    """A direction-coloured ball is baked as seen by cameras that look at its middle."""
+    baked = BakedField.of(SoftBall(view_dependent=True), points=64)
+    surface = F.normalize(torch.randn(20, 3, generator=torch.Generator().manual_seed(0)), dim=1)
+    _, rgb = baked(0.55 * surface, torch.zeros(20, 3))
+    assert float((rgb - (-surface * 0.5 + 0.5)).abs().max()) < 0.06
+
+
+def test_all_architectures_bake() -> None:
+    """Fields of the project, view-dependent ones too; odd sizes are refused."""
+    for kind in ("tiny_nerf", "nerf", "siren"):
+        baked = BakedField.of(small_field(kind), points=16)
+        assert baked.density(torch.zeros(2, 3)).shape == (2,)
+    with pytest.raises(InputError, match="multiple of 4"):
+        BakedField.of(small_field("tiny_nerf"), points=30)
