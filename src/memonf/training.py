@@ -52,9 +52,11 @@ __all__ = [
 
 #: Samples evaluated and differentiated at once; their activations stay in a core's cache.
 CHUNK = 3072
+#: Share of the pixels of the last step that the first one draws.
+FIRST_RAYS = 0.2
 #: Points a step at which free space is taught to be empty.
 FREE_POINTS = 1024
-DEFAULT_STEPS = 1500
+DEFAULT_STEPS = 2000
 DEFAULT_FIELD = "tiny_nerf"
 #: Seed of the initial params that all parents share by default.
 SHARED_SEED = 0
@@ -69,10 +71,10 @@ class TrainSettings:
     """How a field is trained; recorded with the field.
 
     Attributes:
-        steps: Length of the training; 1500 if `seconds` is not given either.
+        steps: Length of the training; 2000 if `seconds` is not given either.
         seconds: Length in seconds of training time instead; what comes out then depends on the
             machine.
-        rays: Pixels drawn in each step.
+        rays: Pixels drawn in the last step; the first draws a fifth of them, see `Trainer.rays`.
         optimizer: ``muon`` on the hidden matrices and Adam on the rest, or ``adam`` on all.
         muon_rate: Peak learning rate of Muon, times the field's own `rate_scale`.
         adam_rate: Peak learning rate of Adam, times the same.
@@ -87,7 +89,7 @@ class TrainSettings:
 
     steps: Annotated[int, Limits(ge=1)] | None = None
     seconds: Annotated[float, Limits(gt=0)] | None = None
-    rays: Annotated[int, Limits(ge=1)] = 2048
+    rays: Annotated[int, Limits(ge=1)] = 2560
     optimizer: Literal["adam", "muon"] = "muon"
     muon_rate: Annotated[float, Limits(gt=0)] = 0.05
     adam_rate: Annotated[float, Limits(gt=0)] = 1e-2
@@ -187,6 +189,15 @@ class Trainer:
         """Whether the training is at its end."""
         return self.fraction >= 1
 
+    @property
+    def rays(self) -> int:
+        """Pixels that the next step draws: few at first, when there is much to learn from any.
+
+        Early steps also cost most for each ray, through a field that is still fog everywhere.
+        """
+        share = FIRST_RAYS + (1 - FIRST_RAYS) * self.fraction
+        return max(1, round(share * self.settings.rays))
+
     def step(self) -> Progress:
         """Advance by one step."""
         started = time.perf_counter()
@@ -204,7 +215,6 @@ class Trainer:
         elapsed = time.perf_counter() - started
         self.seconds += elapsed
         self.seconds_here += elapsed
-        self.rays_here += self.settings.rays
         if not math.isfinite(error):
             raise TrainingError(
                 f"step {self.step_count}: the loss is {error}; lower the learning rates"
@@ -244,7 +254,8 @@ class Trainer:
 
     def accumulate_gradients(self) -> tuple[float, float]:
         """Loss and gradients of one batch: (squared error, samples per ray that has any)."""
-        count = self.settings.rays
+        count = self.rays
+        self.rays_here += count
         drawn = torch.randint(len(self.pixels), (count,), generator=self.generator)
         drawn = drawn.to(self.pixels.device)
         area = self.cameras.height * self.cameras.width
