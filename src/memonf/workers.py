@@ -7,13 +7,14 @@ better than one job with two threads.
 from __future__ import annotations
 
 import multiprocessing
-import os
 import queue
 from collections.abc import Callable, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from typing import Any, TypeAlias
 
 import torch
+
+from .devices import cores
 
 __all__ = ["Observer", "Workers", "default_workers", "report"]
 
@@ -25,7 +26,7 @@ def default_workers(device: str) -> int:
     """One process a core on the CPU; one in all on an accelerator, which they would share."""
     if not device.startswith("cpu"):
         return 1
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return cores()
 
 
 _messages: Any = None
