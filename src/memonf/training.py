@@ -151,15 +151,15 @@ class Trainer:
         self.field = field
         self.settings = settings
         self.near, self.far = scene.near, scene.far
-        self.cameras = views.cameras.to(device)
-        self.pixels = views.images.to(device).flatten(0, 2)
+        self.views = views.to(device)
+        self.cameras = self.views.cameras
         self.background = scene.background_rgb.to(device)
         self.march = MarchSettings()
         self.generator = torch.Generator().manual_seed(settings.seed)
         self.grid = OccupancyGrid(field.aabb, settings.grid)
-        opacity = views.opacity()
-        if opacity is not None:
-            self.grid.carve(self.cameras, opacity.to(device))
+        alphas = views.alphas()
+        if alphas is not None:
+            self.grid.carve(self.cameras, alphas)
         hull = self.grid.occupied
         if not hull.any():
             raise TrainingError(
@@ -250,20 +250,21 @@ class Trainer:
 
     def uniform(self, *shape: int) -> Tensor:
         """Random numbers in [0, 1) on the field's device; the same on every device."""
-        return torch.rand(shape, generator=self.generator).to(self.pixels.device)
+        return torch.rand(shape, generator=self.generator).to(self.background.device)
 
     def accumulate_gradients(self) -> tuple[float, float]:
         """Loss and gradients of one batch: (squared error, samples per ray that has any)."""
         count = self.rays
         self.rays_here += count
-        drawn = torch.randint(len(self.pixels), (count,), generator=self.generator)
-        drawn = drawn.to(self.pixels.device)
         area = self.cameras.height * self.cameras.width
+        drawn = torch.randint(len(self.views) * area, (count,), generator=self.generator)
+        pixels = self.views.pixels(drawn)
+        drawn = drawn.to(pixels.device)
         rays = self.cameras.rays(
             drawn // area, drawn % area // self.cameras.width, drawn % self.cameras.width
         )
         background = self.background.expand(count, 3)
-        truth = composite_on(self.pixels[drawn], background)
+        truth = composite_on(pixels, background)
         samples = march(
             rays, self.grid, self.march, near=self.near, far=self.far, generator=self.generator
         )

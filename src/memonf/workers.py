@@ -7,7 +7,6 @@ better than one job with two threads.
 from __future__ import annotations
 
 import multiprocessing
-import os
 import queue
 from collections.abc import Callable, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
@@ -16,6 +15,7 @@ from typing import Any, TypeAlias
 import torch
 
 from .allocator import keep_freed_memory
+from .devices import cores
 
 __all__ = ["Observer", "Workers", "default_workers", "report"]
 
@@ -27,7 +27,7 @@ def default_workers(device: str) -> int:
     """One process a core on the CPU; one in all on an accelerator, which they would share."""
     if not device.startswith("cpu"):
         return 1
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return cores()
 
 
 _messages: Any = None

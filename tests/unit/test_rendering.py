@@ -7,10 +7,18 @@ import math
 
 import pytest
 import torch
+from torch.nn import functional as F
 
 from memonf.cameras import Cameras, Rays
 from memonf.rendering import composite, compositing_weights, render_rays
-from memonf.sampling import MarchSettings, OccupancyGrid, RaySamples, intersect_box, march
+from memonf.sampling import (
+    MarchSettings,
+    OccupancyGrid,
+    RaySamples,
+    any_within,
+    intersect_box,
+    march,
+)
 
 BOX = torch.tensor([[-1.0, -1.0, -1.0], [1.0, 1.0, 1.0]])
 AHEAD = Rays(torch.tensor([[0.0, 0.0, 3.0]]), torch.tensor([[0.0, 0.0, -1.0]]))
@@ -159,20 +167,29 @@ def test_visual_hull_keeps_the_object_and_drops_the_air() -> None:
     from memonf.cameras import turntable
 
     cameras = turntable(12, 64, radius=4.0, target=torch.zeros(3), elevation=20.0)
-    opacity = torch.stack([sphere_opacity(cameras, view) for view in range(12)])
     grid = OccupancyGrid(BOX, 32)
-    grid.carve(cameras, opacity)
+    grid.carve(cameras, (sphere_alpha(cameras, view) for view in range(12)))
     radius = grid.centres().norm(dim=-1)
     assert grid.occupied[radius < 0.5].all()
     assert not grid.occupied[radius > 0.9].any()
 
 
-def sphere_opacity(cameras: Cameras, view: int, radius: float = 0.5) -> torch.Tensor:
-    """Exact silhouette of a sphere at the origin."""
+@pytest.mark.parametrize("reach", [1, 3, 40])
+def test_solid_pixels_within_reach_are_those_of_a_dilated_picture(reach: int) -> None:
+    generator = torch.Generator().manual_seed(reach)
+    solid = torch.rand(20, 30, generator=generator) < 0.02
+    rows, columns = torch.cartesian_prod(torch.arange(20), torch.arange(30)).unbind(1)
+    dilated = F.max_pool2d(solid[None].float(), 2 * reach + 1, 1, reach)[0] > 0
+    found = any_within(solid, rows, columns, reach)
+    assert torch.equal(found, dilated.flatten())
+
+
+def sphere_alpha(cameras: Cameras, view: int, radius: float = 0.5) -> torch.Tensor:
+    """Exact silhouette of a sphere at the origin, 8 bit."""
     rays = cameras.view_rays(view)
     along = -(rays.origins * rays.directions).sum(-1)
     nearest = (rays.origins + rays.directions * along[:, None]).norm(dim=-1)
-    return (nearest < radius).float().view(cameras.height, cameras.width)
+    return ((nearest < radius) * 255).byte().view(cameras.height, cameras.width)
 
 
 def test_bounds_follow_the_density() -> None:

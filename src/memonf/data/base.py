@@ -8,14 +8,15 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field, replace
 
 import torch
 
 from ..cameras import Cameras
 from ..errors import DataError, InputError
-from ..typing import Float, Tensor, UInt8
+from ..typing import Float, Int, Tensor, UInt8
+from .storage import IN_MEMORY
 
 __all__ = ["Scene", "Views", "composite_on", "in_group"]
 
@@ -25,31 +26,65 @@ class Views:
     """Pictures and the cameras that took them.
 
     Attributes:
-        cameras: As many as images.
-        images: (views, height, width, 3 or 4), 8 bit sRGB as stored; RGBA has straight alpha.
+        cameras: As many as names.
+        stored: (stored, height, width, 3 or 4), 8 bit sRGB as stored; RGBA has straight alpha. The
+            pictures of a split are stored once: views that are a part of it share them.
         names: Name of each view, for messages and captions.
+        places: Which of the stored pictures each view is; None for all of them in their order.
     """
 
     cameras: Cameras
-    images: UInt8[Tensor, "views height width channels"]
+    stored: UInt8[Tensor, "stored height width channels"]
     names: tuple[str, ...]
+    places: Int[Tensor, " views"] | None = None
 
     def __len__(self) -> int:
         return len(self.cameras)
 
     def __getitem__(self, index: Tensor | list[int] | slice) -> Views:
-        picked = torch.arange(len(self))[index].tolist()
-        return Views(
-            self.cameras[picked], self.images[picked], tuple(self.names[i] for i in picked)
-        )
+        picked = torch.arange(len(self))[index]
+        places = picked if self.places is None else self.places[picked]
+        names = tuple(self.names[view] for view in picked.tolist())
+        return Views(self.cameras[picked], self.stored, names, places)
+
+    def image(self, view: int) -> UInt8[Tensor, "height width channels"]:
+        """One picture as it is stored; no copy."""
+        return self.stored[view if self.places is None else int(self.places[view])]
+
+    @property
+    def images(self) -> UInt8[Tensor, "views height width channels"]:
+        """All pictures; a copy where they are a part of those stored."""
+        return self.stored if self.places is None else self.stored[self.places]
 
     def picture(self, view: int, background: Tensor) -> Float[Tensor, "height width 3"]:
         """One image in [0, 1], composited on a background colour (3,)."""
-        return composite_on(self.images[view], background)
+        return composite_on(self.image(view), background)
 
-    def opacity(self) -> Float[Tensor, "views height width"] | None:
-        """Alpha channel in [0, 1]; None for images without one."""
-        return self.images[..., 3].float() / 255 if self.images.shape[-1] == 4 else None
+    def to(self, device: torch.device | str) -> Views:
+        """Return the same views for work on `device`.
+
+        Pictures that are too large for memory stay where they are: only what `pixels` is asked for
+        travels.
+        """
+        cameras = self.cameras.to(device)
+        here = torch.device(device).type == self.stored.device.type
+        if here or self.stored.nbytes > IN_MEMORY:
+            return replace(self, cameras=cameras)
+        return Views(cameras, self.images.to(device), self.names)
+
+    def pixels(self, index: Int[Tensor, " pixels"]) -> UInt8[Tensor, "pixels channels"]:
+        """Single pixels, counted through all views row by row; on the cameras' device."""
+        index = index.to(self.stored.device)
+        if self.places is not None:
+            area = self.cameras.height * self.cameras.width
+            index = self.places[index // area] * area + index % area
+        return self.stored.flatten(0, 2)[index].to(self.cameras.positions.device)
+
+    def alphas(self) -> Iterator[UInt8[Tensor, "height width"]] | None:
+        """Alpha channel of one view after another, 8 bit; None for images without one."""
+        if self.stored.shape[-1] != 4:
+            return None
+        return (self.image(view)[..., 3] for view in range(len(self)))
 
 
 def composite_on(pixels: UInt8[Tensor, "*pixels channels"], background: Tensor) -> Tensor:
@@ -118,7 +153,7 @@ class Scene:
                 f"{self.name}: none of the {len(views)} `{split}` cameras is in group `{group}`; "
                 "choose another --group or turn the front direction with --front"
             )
-        return views[member.nonzero()[:, 0]]
+        return views if member.all() else views[member.nonzero()[:, 0]]
 
     @property
     def background_rgb(self) -> Float[Tensor, " 3"]:

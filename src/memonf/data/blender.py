@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import json
 import math
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
@@ -19,8 +20,10 @@ import torch
 from PIL import Image, UnidentifiedImageError
 
 from ..cameras import Cameras
+from ..devices import cores
 from ..errors import DataError
 from .base import Scene, Views
+from .storage import keep
 
 __all__ = ["can_read", "read"]
 
@@ -28,6 +31,8 @@ __all__ = ["can_read", "read"]
 HALF_SIDE = 1.5
 NEAR, FAR = 2.0, 6.0
 SPLITS = ("train", "val", "test")
+#: Pictures that each core decodes before the next are begun.
+AHEAD = 4
 
 
 def can_read(path: Path) -> bool:
@@ -67,28 +72,46 @@ def read_split(folder: Path, name: str) -> Views:
             raise DataError(f"{where}: expected keys `file_path` and `transform_matrix`")
         paths.append(picture_path(folder, str(frame["file_path"]), where))
         poses.append(pose_matrix(frame["transform_matrix"], where))
-    with ThreadPoolExecutor() as pool:
-        images = list(pool.map(read_picture, paths))
-    first = images[0].shape
-    for image_path, image in zip(paths, images, strict=True):
-        if image.shape != first:
-            raise DataError(
-                f"{image_path}: {image.shape[1]}x{image.shape[0]} with {image.shape[2]} channels, "
-                f"the first picture is {first[1]}x{first[0]} with {first[2]}; all must agree"
-            )
     angle = content.get("camera_angle_x")
     if not isinstance(angle, (int, float)) or not 0 < angle < math.pi:
         raise DataError(
             f"{file}: `camera_angle_x`: expected radians in (0, pi), received {angle!r}"
         )
-    height, width = first[:2]
+    height, width, channels = read_picture(paths[0]).shape
     try:
         cameras = Cameras.pinhole(
             torch.from_numpy(np.stack(poses)), 0.5 * width / math.tan(0.5 * angle), width, height
         )
     except DataError as error:
         raise DataError(f"{file}: {error}") from None
-    return Views(cameras, torch.from_numpy(np.stack(images)), tuple(path.stem for path in paths))
+    images = keep(
+        read_pictures(paths),
+        (len(paths), height, width, channels),
+        origin=str(file.resolve()),
+        sources=paths,
+    )
+    return Views(cameras, images, tuple(path.stem for path in paths))
+
+
+def read_pictures(paths: Sequence[Path]) -> Iterator[np.ndarray]:
+    """Decode pictures on all cores, a few ahead of the one that is asked for.
+
+    Raises:
+        DataError: One cannot be read, or is not like the first.
+    """
+    first = None
+    with ThreadPoolExecutor(cores()) as pool:  # decoders work outside Python's lock
+        for start in range(0, len(paths), AHEAD * cores()):
+            batch = paths[start : start + AHEAD * cores()]
+            for path, picture in zip(batch, pool.map(read_picture, batch), strict=True):
+                first = first or picture.shape
+                if picture.shape != first:
+                    height, width, channels = picture.shape
+                    raise DataError(
+                        f"{path}: {width}x{height} with {channels} channels, the first picture is "
+                        f"{first[1]}x{first[0]} with {first[2]}; all must agree"
+                    )
+                yield picture
 
 
 def read_json(file: Path) -> dict[str, Any]:

@@ -8,10 +8,14 @@
 
 from __future__ import annotations
 
+import itertools
+import math
 import zipfile
-from collections.abc import Callable
+import zlib
+from collections.abc import Callable, Iterable, Iterator
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -20,11 +24,14 @@ from ..cameras import Cameras
 from ..errors import DataError
 from .base import Scene, Views
 from .blender import FAR, HALF_SIDE, NEAR, SPLITS
+from .storage import keep
 
 __all__ = ["can_read", "read"]
 
 #: Number of training views of the one-array layout.
 BMILD_TRAIN = 100
+#: What reading a broken archive raises.
+UNREADABLE = (OSError, ValueError, TypeError, KeyError, zipfile.BadZipFile, zlib.error, EOFError)
 
 
 def can_read(path: Path) -> bool:
@@ -43,7 +50,7 @@ def read(path: Path) -> Scene:
             keys = set(archive.files)
             aabb = torch.from_numpy(archive["aabb"]).float() if "aabb" in keys else None
             title = str(archive["title"]) if "title" in keys else ""
-    except (OSError, ValueError, zipfile.BadZipFile, EOFError) as error:
+    except UNREADABLE as error:
         raise DataError(f"{path}: cannot be read as .npz: {error}") from None
     packed = [name for name in SPLITS if {f"images_{name}", f"poses_{name}"} <= keys]
     single = {"images", "poses"} <= keys
@@ -73,30 +80,87 @@ def read(path: Path) -> Scene:
 
 def read_arrays(path: Path, suffix: str, part: slice) -> Views:
     """Read the images and poses whose keys end in `suffix`."""
+    key = f"images{suffix}"
     try:
+        shape = picture_shape(path, key, part)
         with np.load(path, allow_pickle=False) as archive:
-            images, poses = archive[f"images{suffix}"][part], archive[f"poses{suffix}"][part]
+            poses = archive[f"poses{suffix}"][part]
             focal = float(archive["focal"])
-    except (OSError, ValueError, TypeError, zipfile.BadZipFile, EOFError) as error:
-        raise DataError(f"{path}: `images{suffix}`: cannot be read: {error}") from None
-    if images.ndim != 4 or images.shape[-1] not in (3, 4) or len(images) == 0:
+    except UNREADABLE as error:
+        raise DataError(f"{path}: `{key}`: cannot be read: {error}") from None
+    if len(shape) != 4 or shape[-1] not in (3, 4) or shape[0] == 0:
         raise DataError(
-            f"{path}: `images{suffix}`: expected (views, height, width, 3 or 4) with at least one "
-            f"view, received {images.shape}"
+            f"{path}: `{key}`: expected (views, height, width, 3 or 4) with at least one view, "
+            f"received {shape}"
         )
-    if poses.shape != (len(images), 4, 4):
+    if poses.shape != (shape[0], 4, 4):
         raise DataError(
-            f"{path}: `poses{suffix}`: expected ({len(images)}, 4, 4), received {poses.shape}"
+            f"{path}: `poses{suffix}`: expected ({shape[0]}, 4, 4), received {poses.shape}"
         )
-    if images.dtype != np.uint8:
-        if not np.isfinite(images).all() or images.min() < 0 or images.max() > 1:
-            raise DataError(f"{path}: `images{suffix}`: expected uint8, or float in [0, 1]")
-        images = np.round(images * 255).astype(np.uint8)
     try:
-        cameras = Cameras.pinhole(
-            torch.from_numpy(poses), focal, width=images.shape[2], height=images.shape[1]
-        )
+        cameras = Cameras.pinhole(torch.from_numpy(poses), focal, width=shape[2], height=shape[1])
     except DataError as error:
         raise DataError(f"{path}: `poses{suffix}`: {error}") from None
+    images = keep(
+        read_pictures(path, key, part),
+        shape,
+        origin=f"{path.resolve()} {key} {part}",
+        sources=[path],
+    )
     names = tuple(f"{suffix.strip('_') or 'view'}_{index}" for index in range(len(images)))
-    return Views(cameras, torch.from_numpy(images), names)
+    return Views(cameras, images, names)
+
+
+def picture_shape(path: Path, key: str, part: slice) -> tuple[int, ...]:
+    """Shape of an array of an archive, without its numbers; `part` of the first axis."""
+    with zipfile.ZipFile(path) as archive, archive.open(f"{key}.npy") as member:
+        shape, _, _ = read_header(member)
+    return (len(range(*part.indices(shape[0]))), *shape[1:]) if shape else shape
+
+
+def read_header(member: Any) -> tuple[tuple[int, ...], bool, np.dtype]:
+    """Shape of the array in an open file, whether its first axis is the fastest, and its type.
+
+    Raises:
+        ValueError: It holds Python objects, or is no array.
+    """
+    version = np.lib.format.read_magic(member)
+    read = np.lib.format.read_array_header_1_0
+    if version != (1, 0):
+        read = np.lib.format.read_array_header_2_0
+    shape, first_fastest, dtype = read(member)
+    if dtype.hasobject:
+        raise ValueError("it holds Python objects")
+    return shape, first_fastest, dtype
+
+
+def read_pictures(path: Path, key: str, part: slice) -> Iterator[np.ndarray]:
+    """Read pictures one after the other, as 8 bit.
+
+    Raises:
+        DataError: The archive is broken, or a value is not in [0, 1].
+    """
+    try:
+        with zipfile.ZipFile(path) as archive, archive.open(f"{key}.npy") as member:
+            shape, first_fastest, dtype = read_header(member)
+            if first_fastest:
+                pictures: Iterable[np.ndarray] = np.load(path, allow_pickle=False)[key]
+            else:
+                size = math.prod(shape[1:]) * dtype.itemsize
+                pictures = (
+                    np.frombuffer(member.read(size), dtype).reshape(shape[1:])
+                    for _ in range(shape[0])
+                )
+            for picture in itertools.islice(pictures, part.start, part.stop):
+                yield to_bytes(picture, f"{path}: `{key}`")
+    except UNREADABLE as error:
+        raise DataError(f"{path}: `{key}`: cannot be read: {error}") from None
+
+
+def to_bytes(picture: np.ndarray, where: str) -> np.ndarray:
+    """8 bit as it is, float in [0, 1] rounded to 8 bit."""
+    if picture.dtype == np.uint8:
+        return picture
+    if not np.isfinite(picture).all() or picture.min() < 0 or picture.max() > 1:
+        raise DataError(f"{where}: expected uint8, or float in [0, 1]")
+    return np.round(picture * 255).astype(np.uint8)

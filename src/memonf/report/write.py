@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
+from ..devices import cores
 from ..experiment import Outcome, Scored
 from ..export.pictures import INK, PAPER, labelled_sheet, write_png
 from ..export.video import write_frames
@@ -42,7 +43,7 @@ def write_report(outcome: Outcome, out: Path) -> Path:
             out / "turntables" / scored.name: scored.frames for scored in turned
         }
         films[out / "turntables"] = together
-        with ThreadPoolExecutor() as pool:  # encoders work outside Python's lock
+        with ThreadPoolExecutor(cores()) as pool:  # encoders work outside Python's lock
             jobs = [
                 pool.submit(write_frames, frames, path.with_name(path.name + suffix))
                 for path, frames in films.items()
