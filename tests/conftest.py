@@ -11,10 +11,26 @@ from jaxtyping import install_import_hook
 
 #: All but the architectures: symmetry traces those with stand-ins that are no tensors.
 CHECKED = [
-    "baking", "cameras", "data", "encodings", "evaluation", "experiment", "export", "knowledge",
-    "matching", "merging", "metrics", "optimizers", "recipe", "rendering", "sampling", "symmetry",
-    "training", "workers", "yardsticks",
-]  # fmt: skip
+    "baking",
+    "cameras",
+    "data",
+    "encodings",
+    "evaluation",
+    "experiment",
+    "export",
+    "knowledge",
+    "matching",
+    "merging",
+    "metrics",
+    "occupancy",
+    "recipe",
+    "rendering",
+    "sampling",
+    "symmetry",
+    "training",
+    "workers",
+    "yardsticks",
+]
 HOOK = install_import_hook([f"memonf.{name}" for name in CHECKED], "beartype.beartype")
 HOOK.__enter__()
 

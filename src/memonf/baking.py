@@ -12,8 +12,8 @@ import torch
 from torch.nn import functional as F
 
 from .errors import InputError
+from .occupancy import CHUNK, OccupancyGrid
 from .rendering import FRAMES, RadianceField, Renderer
-from .sampling import CHUNK, OccupancyGrid
 from .typing import Float, Tensor
 
 __all__ = ["BakedField", "preview"]

@@ -21,8 +21,8 @@ import torch
 
 from .fields import Field, known
 from .knowledge import SOLID_RESOLUTION, Knowledge, assumed_cameras, disagreement, observe, union
+from .occupancy import CHUNK, OccupancyGrid
 from .rendering import SKETCHES, Renderer, render_rays
-from .sampling import CHUNK, OccupancyGrid
 from .typing import Float, Tensor
 
 __all__ = ["Evidence", "ParentEvidence", "assess", "predict"]

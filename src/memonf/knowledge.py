@@ -19,7 +19,8 @@ import torch
 from torch.nn import functional as F
 
 from .cameras import Cameras, Rays, look_at
-from .sampling import MarchSettings, OccupancyGrid, march
+from .occupancy import OccupancyGrid
+from .sampling import MarchSettings, march
 from .typing import Bool, Float, Tensor, UInt8
 
 __all__ = ["RESOLUTION", "SOLID_RESOLUTION", "Knowledge", "assumed_cameras", "disagreement",

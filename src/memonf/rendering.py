@@ -16,7 +16,8 @@ from typing import Any, Protocol, runtime_checkable
 import torch
 
 from .cameras import Cameras, Rays
-from .sampling import CHUNK, MarchSettings, OccupancyGrid, RaySamples, march
+from .occupancy import CHUNK, OccupancyGrid
+from .sampling import MarchSettings, RaySamples, march
 from .typing import ColourFunction, Float, Tensor
 
 __all__ = [

@@ -24,7 +24,7 @@ from memonf.knowledge import (
     on_grid,
     union,
 )
-from memonf.sampling import OccupancyGrid
+from memonf.occupancy import OccupancyGrid
 
 #: Half a diagonal of a cell: what it takes for a cell to be wholly on one side of a plane.
 REACH = 0.5 * math.sqrt(3) * 2 / RESOLUTION

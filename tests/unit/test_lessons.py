@@ -26,8 +26,9 @@ from memonf.merging.lessons import (
 )
 from memonf.merging.parents import Parents
 from memonf.merging.teaching import ask_parents
+from memonf.occupancy import OccupancyGrid
 from memonf.rendering import compositing_weights
-from memonf.sampling import MarchSettings, OccupancyGrid, RaySamples, march
+from memonf.sampling import MarchSettings, RaySamples, march
 
 WHITE, BLACK = torch.ones(3), torch.zeros(3)
 TENSORS = ("directions", "alpha", "rgb", "colour", "opacity", "rgb_weight", "alpha_weight")

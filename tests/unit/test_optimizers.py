@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from memonf.optimizers import Muon, orthogonalised
+from memonf.training.optimizers import Muon, orthogonalised
 
 SHAPES = [(24, 24), (24, 40), (40, 24)]
 

@@ -10,15 +10,9 @@ import torch
 from torch.nn import functional as F
 
 from memonf.cameras import Cameras, Rays
+from memonf.occupancy import OccupancyGrid, any_within
 from memonf.rendering import composite, compositing_weights, render_rays
-from memonf.sampling import (
-    MarchSettings,
-    OccupancyGrid,
-    RaySamples,
-    any_within,
-    intersect_box,
-    march,
-)
+from memonf.sampling import MarchSettings, RaySamples, intersect_box, march
 
 BOX = torch.tensor([[-1.0, -1.0, -1.0], [1.0, 1.0, 1.0]])
 AHEAD = Rays(torch.tensor([[0.0, 0.0, 3.0]]), torch.tensor([[0.0, 0.0, -1.0]]))

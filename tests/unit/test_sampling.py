@@ -10,7 +10,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from memonf.cameras import Rays
-from memonf.sampling import MarchSettings, OccupancyGrid, intersect_box, march
+from memonf.occupancy import OccupancyGrid
+from memonf.sampling import MarchSettings, intersect_box, march
 
 BOX = torch.tensor([[-1.0, -1.2, -0.8], [1.0, 1.0, 1.2]])
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -189,7 +190,7 @@ def test_free_space_is_taught(robot) -> None:
 def test_chunks_do_not_change_the_gradient(robot, monkeypatch) -> None:
     gradients = []
     for chunk in (500, 10**9):
-        monkeypatch.setattr("memonf.training.CHUNK", chunk)
+        monkeypatch.setattr("memonf.training.trainer.CHUNK", chunk)
         trainer = new_trainer(robot, config=SMALL, settings=SHORT)
         trainer.accumulate_gradients()
         gradients.append(torch.cat([p.grad.flatten() for p in trainer.field.parameters()]))
@@ -199,7 +200,7 @@ def test_chunks_do_not_change_the_gradient(robot, monkeypatch) -> None:
 def test_length_is_given_once() -> None:
     with pytest.raises(ValueError, match="either steps or seconds"):
         TrainSettings(steps=3, seconds=4.0)
-    assert TrainSettings().step_goal == 1500
+    assert TrainSettings().step_goal == 2000
 
 
 def test_a_group_without_cameras_is_refused(robot) -> None:
@@ -244,3 +245,34 @@ def test_with_a_grid_at_hand_knowledge_leaves_out_what_the_hull_says_is_empty(ro
     assert not torch.equal(recorded.solid, found.solid)
     assert recorded.seen_empty_share > found.seen_empty_share + 0.1
     assert int(recorded.views.max()) == len(field.record.cameras)
+
+
+def test_few_pixels_are_drawn_at_first_and_all_in_the_end(robot) -> None:
+    """A fifth of the rays in the first step, all of them at the end."""
+    trainer = new_trainer(robot, config=SMALL, settings=SHORT)
+    assert trainer.rays == round(0.2 * 512)
+    trainer.step_count = 30
+    assert trainer.rays == round(0.6 * 512)
+    trainer.step_count = 60
+    assert trainer.rays == 512
+
+
+def test_products_in_bfloat16_learn_as_well(robot) -> None:
+    """Mixed precision is opt-in, recorded, leaves the params in float32 and ends close by."""
+    mixed = train(robot, config=SMALL, settings=replace(SHORT, precision="bfloat16"))
+    exact = train(robot, config=SMALL, settings=SHORT)
+    assert mixed.record.training["precision"] == "bfloat16"
+    assert all(param.dtype == torch.float32 for param in mixed.parameters())
+    psnrs = [field.record.training["psnr_done"] for field in (mixed, exact)]
+    assert psnrs[0] != psnrs[1]
+    assert abs(psnrs[0] - psnrs[1]) < 0.5
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device here")
+@pytest.mark.parametrize("precision", ["float32", "bfloat16"])
+def test_a_gpu_trains_as_the_cpu_does(robot, precision) -> None:
+    """Same draws, same loss within rounding."""
+    short = replace(SHORT, precision=precision)
+    fields = [train(robot, config=SMALL, settings=short, device=d) for d in ("cpu", "cuda")]
+    psnrs = [field.record.training["psnr_done"] for field in fields]
+    assert abs(psnrs[0] - psnrs[1]) < 0.5

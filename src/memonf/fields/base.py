@@ -20,8 +20,8 @@ from torch.nn import functional as F
 from ..cameras import Cameras
 from ..errors import InputError, nearest
 from ..knowledge import SOLID_RESOLUTION, Knowledge, assumed_cameras, observe
+from ..occupancy import OccupancyGrid
 from ..registry import Registry
-from ..sampling import OccupancyGrid
 from ..typing import Float, Tensor
 
 __all__ = [

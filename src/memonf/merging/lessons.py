@@ -23,8 +23,9 @@ import torch
 from ..cameras import Cameras
 from ..fields import Field
 from ..knowledge import SOLID_RESOLUTION, Knowledge, union
+from ..occupancy import OccupancyGrid, in_chunks
 from ..rendering import compositing_weights
-from ..sampling import MarchSettings, OccupancyGrid, RaySamples, in_chunks, march
+from ..sampling import MarchSettings, RaySamples, march
 from ..typing import Float, Tensor
 
 __all__ = ["Lesson", "SharedGrid", "draw_lesson", "ray_error", "join_lessons", "point_error"]

@@ -15,7 +15,7 @@ from torch.func import functional_call
 
 from ..fields import Field
 from ..matching.agreement import STATISTICS
-from ..sampling import in_chunks
+from ..occupancy import in_chunks
 from ..typing import Float, Tensor
 from .base import MergeProblem
 from .lessons import Lesson, SharedGrid, join_lessons, point_error, ray_error

@@ -14,7 +14,7 @@ from torch.nn import functional as F
 from ..cameras import Cameras
 from ..fields import Field
 from ..knowledge import Knowledge
-from ..sampling import OccupancyGrid
+from ..occupancy import OccupancyGrid
 from ..typing import Float, Tensor
 
 __all__ = ["Positions", "place_in_box", "place_on_matter", "trust_in", "viewing_directions"]

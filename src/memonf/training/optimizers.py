@@ -1,4 +1,4 @@
-"""Muon: gradient steps whose singular values are all made about one."""
+"""Which optimiser takes which params; Muon, whose steps have singular values of about one."""
 
 from __future__ import annotations
 
@@ -8,9 +8,13 @@ from typing import Any
 
 import torch
 
-from .typing import Float, Tensor
+from ..errors import InputError
+from ..fields import Field
+from ..symmetry import find_symmetry
+from ..typing import Float, Tensor
+from .settings import TrainSettings
 
-__all__ = ["Muon", "orthogonalised"]
+__all__ = ["Muon", "build_optimizers", "hidden_matrices", "orthogonalised"]
 
 #: Of the quintic a·x + b·x³ + c·x⁵ that throws small singular values up fastest; Jordan 2024.
 QUINTIC = (3.4445, -4.7750, 2.0315)
@@ -74,3 +78,51 @@ class Muon(torch.optim.Optimizer):
                 length = group["lr"] * math.sqrt(max(1.0, rows / columns))
                 param.mul_(1 - group["lr"] * group["weight_decay"]).sub_(update, alpha=length)
         return loss
+
+
+def hidden_matrices(field: Field) -> list[str]:
+    """Names of the matrices that carry hidden units on both of their axes.
+
+    Of a field whose forward pass cannot be traced: those whose shorter side is at least half the
+    longest of all.
+    """
+    matrices = {name: param for name, param in field.named_parameters() if param.ndim == 2}
+    try:
+        groups = find_symmetry(field).groups
+    except InputError:
+        widest = max((max(param.shape) for param in matrices.values()), default=0)
+        return [name for name, param in matrices.items() if 2 * min(param.shape) >= widest]
+    axes: dict[str, set[int]] = {}
+    for group in groups:
+        for part in group.slices:
+            axes.setdefault(part.tensor, set()).add(part.axis)
+    return [name for name, seen in axes.items() if seen == {0, 1} and name in matrices]
+
+
+def build_optimizers(field: Field, settings: TrainSettings) -> list[torch.optim.Optimizer]:
+    """Adam on everything, or Muon on the hidden matrices and Adam on the rest.
+
+    Reference:
+        Jordan et al. 2024, Muon, an optimizer for hidden layers in neural networks.
+    """
+    params = dict(field.named_parameters())
+    hidden = hidden_matrices(field) if settings.optimizer == "muon" else []
+    optimizers: list[torch.optim.Optimizer] = []
+    if hidden:
+        optimizers.append(
+            Muon(
+                [params[name] for name in hidden],
+                lr=settings.muon_rate * field.rate_scale,
+                weight_decay=settings.weight_decay,
+            )
+        )
+    optimizers.append(
+        torch.optim.AdamW(
+            [param for name, param in params.items() if name not in hidden],
+            lr=settings.adam_rate * field.rate_scale,
+            betas=(0.9, 0.99),
+            eps=1e-15,
+            weight_decay=settings.weight_decay / (10 if hidden else 1),
+        )
+    )
+    return optimizers

@@ -10,45 +10,29 @@ scene's background and takes the squared error. Four things make it fast on a CP
 * Muon (Jordan 2024) takes the hidden matrices, Adam the rest.
 
 Everything that a step depends on is in `Trainer.state`, so an interrupted run resumes to the same
-bytes. Called by the command line and by `memonf.experiment`.
+bytes.
 """
 
 from __future__ import annotations
 
-import copy
 import math
 import time
-from collections.abc import Callable
-from dataclasses import asdict, dataclass, replace
-from typing import Annotated, Literal
+from dataclasses import dataclass
 
 import torch
-from pydantic import ConfigDict
-from pydantic import Field as Limits
-from pydantic.dataclasses import dataclass as settings_dataclass
 
-from .cameras import Rays
-from .checkpoint import content_hash, load
-from .data import Scene, Views, composite_on
-from .errors import InputError, TrainingError
-from .fields import Field, FieldConfig, Record, build_field, known
-from .knowledge import SOLID_RESOLUTION
-from .optimizers import Muon
-from .rendering import composite
-from .sampling import MarchSettings, OccupancyGrid, RaySamples, march
-from .symmetry import find_symmetry
-from .typing import PathLike, Tensor
+from ..cameras import Rays
+from ..data import Scene, Views, composite_on
+from ..errors import InputError, TrainingError
+from ..fields import Field
+from ..occupancy import OccupancyGrid
+from ..rendering import composite
+from ..sampling import MarchSettings, RaySamples, march
+from ..typing import Tensor
+from .optimizers import build_optimizers
+from .settings import TrainSettings
 
-__all__ = [
-    "DEFAULT_FIELD",
-    "INITIAL_PARAMS",
-    "SHARED_SEED",
-    "Progress",
-    "TrainSettings",
-    "Trainer",
-    "new_trainer",
-    "train",
-]
+__all__ = ["Progress", "Trainer"]
 
 #: Samples evaluated and differentiated at once; their activations stay in a core's cache.
 CHUNK = 3072
@@ -56,58 +40,6 @@ CHUNK = 3072
 FIRST_RAYS = 0.2
 #: Points a step at which free space is taught to be empty.
 FREE_POINTS = 1024
-DEFAULT_STEPS = 2000
-DEFAULT_FIELD = "tiny_nerf"
-#: Seed of the initial params that all parents share by default.
-SHARED_SEED = 0
-#: Key of a training record: content hash of the field before the first step.
-INITIAL_PARAMS = "initial_params"
-#: What `initialization` is in the record of a field that started from another's params.
-FROM_A_FIELD = "field"
-
-
-@settings_dataclass(frozen=True, config=ConfigDict(extra="forbid"))
-class TrainSettings:
-    """How a field is trained; recorded with the field.
-
-    Attributes:
-        steps: Length of the training; 2000 if `seconds` is not given either.
-        seconds: Length in seconds of training time instead; what comes out then depends on the
-            machine.
-        rays: Pixels drawn in the last step; the first draws a fifth of them, see `Trainer.rays`.
-        optimizer: ``muon`` on the hidden matrices and Adam on the rest, or ``adam`` on all.
-        muon_rate: Peak learning rate of Muon, times the field's own `rate_scale`.
-        adam_rate: Peak learning rate of Adam, times the same.
-        weight_decay: Decoupled weight decay of the hidden matrices; a tenth of it on the rest.
-        initialization: ``shared``: all seeds start from the same params, which makes parents
-            mergeable; ``independent``: the seed draws them.
-        free_space: Weight of the density taught to be zero where the visual hull is empty.
-        grid: Cells along each side of the occupancy grid.
-        refresh: Steps between looks at the whole field for the occupancy grid.
-        seed: Seed of every random choice.
-    """
-
-    steps: Annotated[int, Limits(ge=1)] | None = None
-    seconds: Annotated[float, Limits(gt=0)] | None = None
-    rays: Annotated[int, Limits(ge=1)] = 2560
-    optimizer: Literal["adam", "muon"] = "muon"
-    muon_rate: Annotated[float, Limits(gt=0)] = 0.05
-    adam_rate: Annotated[float, Limits(gt=0)] = 1e-2
-    weight_decay: Annotated[float, Limits(ge=0)] = 0.1
-    initialization: Literal["shared", "independent"] = "shared"
-    free_space: Annotated[float, Limits(ge=0)] = 1.0
-    grid: Annotated[int, Limits(ge=8, le=512)] = 80
-    refresh: Annotated[int, Limits(ge=1)] = 24
-    seed: int = 0
-
-    def __post_init__(self) -> None:
-        if self.steps is not None and self.seconds is not None:
-            raise InputError("training length: give either steps or seconds, not both")
-
-    @property
-    def step_goal(self) -> int:
-        """Number of steps to take where no time is given."""
-        return self.steps if self.steps is not None else DEFAULT_STEPS
 
 
 @dataclass(frozen=True)
@@ -155,6 +87,7 @@ class Trainer:
         self.cameras = self.views.cameras
         self.background = scene.background_rgb.to(device)
         self.march = MarchSettings()
+        self.mixed = settings.precision == "bfloat16"
         self.generator = torch.Generator().manual_seed(settings.seed)
         self.grid = OccupancyGrid(field.aabb, settings.grid)
         alphas = views.alphas()
@@ -305,7 +238,9 @@ class Trainer:
             return empty, torch.zeros_like(empty)
         directions = rays.directions[piece.ray]
         upwards = torch.tensor([0.0, 0.0, 1.0]).to(free).expand_as(free)
-        density, rgb = self.field(positions, torch.cat([directions, upwards]))
+        with torch.autocast(positions.device.type, torch.bfloat16, enabled=self.mixed):
+            density, rgb = self.field(positions, torch.cat([directions, upwards]))
+        density, rgb = density.float(), rgb.float()
         on_rays = len(piece)
         seen = composite(piece, density[:on_rays], rgb[:on_rays], background)
         opacity = 1 - (-density[on_rays:] * self.grid.cell.min()).exp()
@@ -378,181 +313,3 @@ def slice_rays(samples: RaySamples, start: int, end: int, last_sample: Tensor) -
         samples.rank[part],
         end - start,
     )
-
-
-def hidden_matrices(field: Field) -> list[str]:
-    """Names of the matrices that carry hidden units on both of their axes.
-
-    Of a field whose forward pass cannot be traced: those whose shorter side is at least half the
-    longest of all.
-    """
-    matrices = {name: param for name, param in field.named_parameters() if param.ndim == 2}
-    try:
-        groups = find_symmetry(field).groups
-    except InputError:
-        widest = max((max(param.shape) for param in matrices.values()), default=0)
-        return [name for name, param in matrices.items() if 2 * min(param.shape) >= widest]
-    axes: dict[str, set[int]] = {}
-    for group in groups:
-        for part in group.slices:
-            axes.setdefault(part.tensor, set()).add(part.axis)
-    return [name for name, seen in axes.items() if seen == {0, 1} and name in matrices]
-
-
-def build_optimizers(field: Field, settings: TrainSettings) -> list[torch.optim.Optimizer]:
-    """Adam on everything, or Muon on the hidden matrices and Adam on the rest.
-
-    Reference:
-        Jordan et al. 2024, Muon, an optimizer for hidden layers in neural networks.
-    """
-    params = dict(field.named_parameters())
-    hidden = hidden_matrices(field) if settings.optimizer == "muon" else []
-    optimizers: list[torch.optim.Optimizer] = []
-    if hidden:
-        optimizers.append(
-            Muon(
-                [params[name] for name in hidden],
-                lr=settings.muon_rate * field.rate_scale,
-                weight_decay=settings.weight_decay,
-            )
-        )
-    optimizers.append(
-        torch.optim.AdamW(
-            [param for name, param in params.items() if name not in hidden],
-            lr=settings.adam_rate * field.rate_scale,
-            betas=(0.9, 0.99),
-            eps=1e-15,
-            weight_decay=settings.weight_decay / (10 if hidden else 1),
-        )
-    )
-    return optimizers
-
-
-def new_trainer(
-    scene: Scene,
-    *,
-    group: str = "all",
-    overlap: float = 0.0,
-    field: str | None = None,
-    config: FieldConfig | None = None,
-    settings: TrainSettings | None = None,
-    start: Field | PathLike | None = None,
-    device: torch.device | str = "cpu",
-) -> Trainer:
-    """Set up a training run; see `train`."""
-    settings = settings or TrainSettings()
-    views = scene.views("train", group, overlap)
-    recorded = asdict(settings)
-    if start is None:
-        independent = settings.initialization == "independent"
-        initial_seed = settings.seed if independent else SHARED_SEED
-        built = build_field(field or DEFAULT_FIELD, config, scene.aabb, seed=initial_seed)
-    else:
-        built = copy_of(start, field, config, scene)
-        recorded["initialization"] = FROM_A_FIELD
-    built.record = Record(
-        near=scene.near,
-        far=scene.far,
-        background=scene.background,
-        cameras=views.cameras,
-        group=group,
-        scene=scene.name,
-        training={**recorded, "overlap": overlap, INITIAL_PARAMS: content_hash(built)},
-    )
-    return Trainer(built.to(device), views, scene, settings)
-
-
-def copy_of(
-    start: Field | PathLike, field: str | None, config: FieldConfig | None, scene: Scene
-) -> Field:
-    """A new field with the params of an earlier one.
-
-    Args:
-        start: The earlier field, or its file.
-        field: Architecture it must have; None for its own.
-        config: Configuration it must have; None for its own.
-        scene: Its box must be this scene's.
-
-    Raises:
-        InputError: They differ; the message names where.
-    """
-    earlier = start if isinstance(start, Field) else load(start)
-    named = "the field to start from" if isinstance(start, Field) else f"{start}"
-    if field is not None and field != earlier.name:
-        raise InputError(
-            f"{named}: architecture `{earlier.name}`, asked for is `{field}`; leave it out to "
-            "train on with that of the start"
-        )
-    theirs = earlier.config.as_dict()
-    for key, value in ({} if config is None else config.as_dict()).items():
-        if theirs.get(key) != value:
-            raise InputError(
-                f"{named}: `{key}` is {theirs.get(key)!r}, asked for is {value!r}; leave it out to "
-                "train on with that of the start"
-            )
-    if not torch.allclose(earlier.aabb.cpu(), scene.aabb, rtol=0, atol=1e-6):
-        raise InputError(
-            f"{named}: box {earlier.aabb.tolist()}, {scene.name} has {scene.aabb.tolist()}; params "
-            "mean another place in another box: start afresh, or take the data set of the start"
-        )
-    return copy.deepcopy(earlier).cpu()
-
-
-def finished_field(trainer: Trainer) -> Field:
-    """The trained field, in evaluation mode, its record completed: outcome and knowledge."""
-    outcome = {
-        "steps_done": trainer.step_count,
-        "seconds_done": round(trainer.seconds, 3),
-        "psnr_done": round(-10 * math.log10(max(trainer.mean_error, 1e-12)), 3),
-    }
-    field = trainer.field.eval()
-    grid = trainer.grid
-    if grid.resolution != SOLID_RESOLUTION:
-        grid = OccupancyGrid(field.aabb, SOLID_RESOLUTION)
-        grid.update(field.density)
-    else:  # outside the visual hull the field was taught to be empty
-        grid.update(field.density, cells=trainer.hull)
-    record = replace(field.record, training={**field.record.training, **outcome})
-    field.record = replace(record, knowledge=known(field, grid))
-    return field
-
-
-def train(
-    scene: Scene,
-    *,
-    group: str = "all",
-    overlap: float = 0.0,
-    field: str | None = None,
-    config: FieldConfig | None = None,
-    settings: TrainSettings | None = None,
-    start: Field | PathLike | None = None,
-    device: torch.device | str = "cpu",
-    on_step: Callable[[Progress], None] | None = None,
-) -> Field:
-    """Train a field on one view group of a scene.
-
-    Args:
-        scene: Data set with a ``train`` split.
-        group: ``all``, ``front``, ``rear`` or ``sector K/N``.
-        overlap: Degrees of azimuth that neighbouring groups share.
-        field: Registered architecture; None for tiny_nerf, or that of `start`.
-        config: Its configuration; None for the defaults, or that of `start`.
-        settings: Length, optimiser, seed, …
-        start: Earlier field, or its file, from whose params to train on; None for fresh ones.
-        device: Where to train.
-        on_step: Called after each step.
-
-    Raises:
-        DataError: No camera in the group.
-        InputError: `start` has another architecture, configuration or box.
-        TrainingError: The loss diverged or the field became empty.
-    """
-    trainer = new_trainer(
-        scene, group=group, overlap=overlap, field=field, config=config,
-        settings=settings, start=start, device=device,
-    )  # fmt: skip
-    while not trainer.done:
-        progress = trainer.step()
-        if on_step is not None:
-            on_step(progress)
-    return finished_field(trainer)
