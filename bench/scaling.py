@@ -38,7 +38,7 @@ CASES: dict[str, list[dict[str, Any]]] = {
         for what in ("match", "weight_matching")
     ],
     "parents": [
-        {"what": "weight_matching", "width": 128, "parents": count} for count in (2, 4, 8, 16)
+        {"what": "weight_matching", "width": 128, "parents": count} for count in (4, 8, 16)
     ],
     "points": [
         *(
