@@ -37,7 +37,7 @@ from memonf.typing import Tensor
 BOX = torch.tensor([[-1.0, -1.0, -1.0], [1.0, 1.0, 1.0]])
 #: Statistics and the box carry no noise and do not count.
 NOT_COUNTED = ("aabb", "running_mean", "running_var", "num_batches_tracked")
-SOLVERS = ("best", "descent", "frank_wolfe", "annealing")
+SOLVERS = ("auto", "best", "descent", "frank_wolfe", "annealing")
 
 
 def network(kind: str, width: int, seed: int) -> Field:

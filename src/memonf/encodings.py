@@ -38,7 +38,9 @@ class FrequencyEncoding(nn.Module):
         self.dimensions = dimensions
         self.frequencies = frequencies
         self.include_input = include_input
-        octaves = math.pi * 2.0 ** torch.arange(frequencies)
+        # Not by tensor arithmetic: files are read by way of a network on the meta device, where
+        # that imports torch's compiler and sympy, which takes every command a second and a half.
+        octaves = torch.tensor([math.pi * 2.0**octave for octave in range(frequencies)])
         self.register_buffer("octaves", octaves, persistent=False)
 
     @property

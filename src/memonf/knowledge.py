@@ -16,7 +16,6 @@ from dataclasses import dataclass
 from itertools import pairwise
 
 import torch
-from torch.nn import functional as F
 
 from .cameras import Cameras, Rays, look_at
 from .occupancy import OccupancyGrid
@@ -113,9 +112,13 @@ def on_grid(values: Tensor, aabb: Tensor, grid: OccupancyGrid) -> Tensor:
 
 def grown(solid: Tensor, cells: int) -> Tensor:
     """Solid cells and all within `cells` of them."""
-    if cells == 0:
-        return solid
-    return F.max_pool3d(solid[None].float(), 2 * cells + 1, 1, cells)[0] > 0
+    for axis in range(3):
+        for _ in range(cells):
+            near, last = solid.clone(), solid.shape[axis] - 1
+            near.narrow(axis, 1, last).logical_or_(solid.narrow(axis, 0, last))
+            near.narrow(axis, 0, last).logical_or_(solid.narrow(axis, 1, last))
+            solid = near
+    return solid
 
 
 @torch.no_grad()

@@ -74,6 +74,7 @@ def test_a_siren_is_recovered_under_noise(noise: float) -> None:
         return float(torch.cat(hits).float().mean())
 
     assert recovered("best") >= 0.95
+    assert recovered("auto") >= 0.95
     assert recovered("descent") < 0.5  # one group after another does not get there
 
 
@@ -82,7 +83,7 @@ def test_a_siren_is_recovered_under_noise(noise: float) -> None:
 def test_best_is_never_below_either_solver(kind: str, seed: int, scales: bool) -> None:
     a, b = (small_field(kind, seed + place).state_dict() for place in (0, 1))
     symmetry = find_symmetry(small_field(kind))
-    matcher = Matcher(scales=scales, seed=seed)
+    matcher = Matcher(solver="best", scales=scales, seed=seed)
     ours, theirs = (matcher.balanced(symmetry, params)[1] for params in (a, b))
     agreement = matcher.agreement(symmetry, ours, theirs)
     best = matcher.solve(agreement).objective
@@ -91,7 +92,7 @@ def test_best_is_never_below_either_solver(kind: str, seed: int, scales: bool) -
         agreement, relax(agreement, matcher.iterations), torch.Generator().manual_seed(seed)
     )
     slack = 1e-9 * agreement.bound
-    for solver in ("descent", "frank_wolfe", "annealing"):
+    for solver in ("auto", "descent", "frank_wolfe", "annealing"):
         alone = dataclasses.replace(matcher, solver=solver).solve(agreement)
         assert best >= alone.objective - slack
     assert best >= agreement.value(descended) - slack

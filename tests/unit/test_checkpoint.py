@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import pickle
+import subprocess
+import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -271,3 +273,13 @@ def test_knowledge_without_its_header_is_refused(tmp_path: Path) -> None:
     rewrite(path, header=lambda h: h.update(knowledge={"cells": 40, "solid_cells": 80}))
     with pytest.raises(FieldFileError, match=r"tensor `knowledge.views` .* is missing"):
         memonf.load(path)
+
+
+def test_reading_a_field_does_not_import_the_compiler(saved: Path) -> None:
+    """Torch's compiler and sympy take over a second, which every command would pay."""
+    code = (
+        "import sys; from memonf.checkpoint import load; load(sys.argv[1]); "
+        "sys.exit('torch._dynamo' in sys.modules or 'sympy' in sys.modules)"
+    )
+    done = subprocess.run([sys.executable, "-c", code, str(saved)], check=False)
+    assert done.returncode == 0

@@ -19,6 +19,7 @@ from memonf.knowledge import (
     Knowledge,
     assumed_cameras,
     disagreement,
+    grown,
     look_up,
     observe,
     on_grid,
@@ -371,3 +372,10 @@ def test_knowledge_stays_on_its_device() -> None:
         assert {knowledge.views.device.type, knowledge.solid.device.type} == {"cuda"}
     assert (on_gpu.views.cpu() != on_cpu.views).float().mean() < 1e-3
     assert disagreement(on_gpu, joined) == 0
+
+
+@pytest.mark.parametrize("cells", [0, 1, 2])
+def test_solid_cells_grow_by_a_cube(cells: int) -> None:
+    solid = torch.rand(12, 12, 12, generator=torch.Generator().manual_seed(0)) < 0.02
+    pooled = torch.nn.functional.max_pool3d(solid[None].float(), 2 * cells + 1, 1, cells)[0] > 0
+    assert torch.equal(grown(solid, cells), pooled)

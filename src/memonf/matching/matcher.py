@@ -25,8 +25,9 @@ __all__ = ["Match", "Matcher", "Placements", "Solved", "Solver", "apply_steps"]
 
 #: ``descent``: coordinate descent from the order in which the units come; ``frank_wolfe``:
 #: relaxation, then descent; ``annealing``: the same from a falling temperature; ``best``: the best
-#: of these and of descents from one-by-one starts.
-Solver: TypeAlias = Literal["best", "descent", "frank_wolfe", "annealing"]
+#: of these and of descents from one-by-one starts; ``auto``: the two of them that win, the descent
+#: from the inputs on and, unless it had nothing to mend, annealing.
+Solver: TypeAlias = Literal["auto", "best", "descent", "frank_wolfe", "annealing"]
 #: Group -> where its units go.
 Placements: TypeAlias = "dict[str, Placement]"
 
@@ -92,7 +93,8 @@ class Matcher:
     """How parents are matched.
 
     Attributes:
-        solver: See `Solver`. ``best`` never ends below any of the others.
+        solver: See `Solver`. ``best`` never ends below any of the others, and takes several times
+            as long as ``auto`` (docs/research/speed-merging.md).
         restarts: So many more descents from random orders.
         scales: Whether parents are compared at their least norm (`balance`), so that scales of
             ReLU units and maps of layers without activation do not matter.
@@ -102,7 +104,7 @@ class Matcher:
             its absolute size. None: only where no scale is balanced, for balance gives the sizes
             of tensors a meaning, and otherwise they are those of the initialisation.
         activations: Share of activations in the objective, in [0, 1]; params have the rest.
-        iterations: Steps of the relaxation, and temperatures of the annealing.
+        iterations: Steps of the relaxation.
         seed: Order in which groups are visited, and restarts.
 
     Reference:
@@ -110,7 +112,7 @@ class Matcher:
         2405.17897.
     """
 
-    solver: Solver = "best"
+    solver: Solver = "auto"
     restarts: int = 0
     scales: bool = True
     signs: bool = True
@@ -160,10 +162,12 @@ class Matcher:
         Trying costs a fraction of balancing; such a match cannot be bettered by any means.
         """
         ours, theirs = in_double(reference), in_double(other)
+        if not self.equal_norms(symmetry, ours, theirs):
+            return None
         agreement = Agreement.of_params(symmetry, ours, theirs, signs=False)
         placements = one_by_one(agreement)
         value = agreement.value(placements)
-        if value < (1 - OPTIMAL) * agreement.bound or not self.equal_norms(symmetry, ours, theirs):
+        if value < (1 - OPTIMAL) * agreement.bound:
             return None
         initial = agreement.value(agreement.identity())
         element = agreement.element(placements)
@@ -232,24 +236,28 @@ class Matcher:
             "descent": ["descent"],
             "frank_wolfe": ["frank_wolfe"],
             "annealing": ["annealing"],
+            "auto": ["forward", "annealing"],
             "best": ["forward", "descent", "backward", "frank_wolfe", "annealing"],
         }[self.solver]
         if "frank_wolfe" in names and set(agreement.freedoms.values()) & {"sign", "turn"}:
             names = [*names, "frank_wolfe_with_signs"]
         best: Placements = {}
-        value, found_by, sweeps = -torch.inf, "", 0
+        value, found_by, sweeps, settled = -torch.inf, "", 0, False
         restarts = [f"restart {number}" for number in range(1, self.restarts + 1)]
         for name in ["descent"] if start is not None else [*names, *restarts]:
             # Each starts its own random numbers: what came before it makes no difference.
             generator = torch.Generator().manual_seed(self.seed + int(name.partition(" ")[2] or 0))
             if value >= (1 - OPTIMAL) * agreement.bound:
                 break
+            if settled and self.solver == "auto" and name == "annealing":
+                continue
             placements = start if start is not None else self.start(name, agreement, generator)
-            reached = agreement.value(placements)
+            reached = begun = agreement.value(placements)
             if reached < (1 - OPTIMAL) * agreement.bound:
                 placements, passes = descend(agreement, placements, generator)
                 sweeps += passes
                 reached = agreement.value(placements)
+            settled = reached <= begun + 1e-12 * agreement.bound
             if reached > value + 1e-12 * agreement.bound:
                 best, value, found_by = placements, reached, name
         initial = agreement.value(agreement.identity())
@@ -262,7 +270,7 @@ class Matcher:
         if name.startswith("frank_wolfe"):
             return relax(agreement, self.iterations, signs=name.endswith("signs"))
         if name == "annealing":
-            return anneal(agreement, self.iterations)
+            return anneal(agreement)
         if name.startswith("restart"):
             return shuffled(agreement, generator)
         return one_by_one(agreement, backward=name == "backward")

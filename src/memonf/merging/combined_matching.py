@@ -37,7 +37,7 @@ class CombinedMatching(MergeMethod):
     free_share: Annotated[float, Limits(ge=0, le=1)] = 0.25
     knowledge: bool = True
     similarity: Similarity = "correlation"
-    solver: Solver = "best"
+    solver: Solver = "auto"
 
     summary = "units aligned by params and activations together, then averaged"
     paper = "Ainsworth et al. 2022, Git Re-Basin, arXiv 2209.04836"

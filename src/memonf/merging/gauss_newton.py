@@ -10,20 +10,20 @@ gradients, whose products with JᵀJ take one forward and one backward pass. Wha
 misses is caught by trying shorter steps along δ.
 
 Reference:
-    Gauss 1809; Hestenes and Stiefel 1952. Solving for a merge in closed form: Jin et al. 2022,
-    RegMean, arXiv 2212.09849, there layer by layer.
+    Gauss 1809; Hestenes and Stiefel 1952; Pearlmutter 1994, Fast exact multiplication by the
+    Hessian, Neural Computation 6(1). Solving for a merge in closed form: Jin et al. 2022, RegMean,
+    arXiv 2212.09849, there layer by layer.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Annotated
 
 import torch
 from pydantic import Field as Limits
 from torch import nn
-from torch.func import functional_call, jvp, vjp
+from torch.func import functional_call
 
 from ..fields import Field
 from ..fields.base import activate_density
@@ -37,7 +37,7 @@ from .teaching import ask_parents, pick_start
 __all__ = ["GaussNewton", "solve_params"]
 
 #: Points in a piece of the system; its activations then stay in a core's cache.
-CHUNK = 6144
+CHUNK = 3072
 #: Weight of all points seen empty, relative to all opacities along rays.
 EMPTY_SHARE = 0.02
 #: Shares of δ that are tried.
@@ -142,7 +142,8 @@ def solve_params(
     def error(length: float) -> float:
         moved = {name: params[name] + length * step[name] for name in names}
         return sum(
-            float(piece.targets.residuals(piece.raw(moved)).square().sum()) for piece in pieces
+            float(piece.targets.residuals(network.at(moved, piece.targets)).square().sum())
+            for piece in pieces
         )
 
     best = min((0.0, *LENGTHS), key=error)
@@ -165,6 +166,11 @@ class Raw(nn.Module):
         """See `Field.raw`: (points, 4)."""
         density, rgb = self.field.raw(self.field.normalise(positions), directions)
         return torch.cat([density[:, None], rgb], 1)
+
+    def at(self, params: Params, targets: Targets) -> Float[Tensor, "points 4"]:
+        """Raw outputs with other params."""
+        named = {f"field.{name}": value for name, value in params.items()}
+        return functional_call(self, named, (targets.positions, targets.directions))
 
 
 @dataclass(frozen=True)
@@ -202,36 +208,65 @@ class Targets:
 class Piece:
     """Some points of the linearised system.
 
+    Products with J and Jᵀ run backwards through two graphs that are kept: of the network at the
+    start, and of its own gradient, which is linear in what is pulled. That takes two matrix
+    products a layer each, and no second forward pass (Pearlmutter 1994).
+
     Attributes:
         targets: Their targets.
-        raw: Params -> raw outputs (points, 4).
-        pull: Gradient of params for a gradient of the raw outputs, at the start.
-        slope: Derivative of each residual by its raw output, at the start.
+        leaves: The params at the start.
+        outputs: Raw outputs (points, 4) there, with their graph.
+        pulled: (points, 4), zeros: a gradient of the raw outputs.
+        gradients: Of the params for `pulled`, with their graph.
+        slope: Derivative of each residual by its raw output.
         gradient: Jᵀr of these points.
     """
 
     targets: Targets
-    raw: Callable[[Params], Tensor]
-    pull: Callable[[Tensor], tuple[Params]]
+    leaves: Params
+    outputs: Tensor
+    pulled: Tensor
+    gradients: tuple[Tensor, ...]
     slope: Tensor
     gradient: Params
 
     @classmethod
+    @torch.enable_grad()
     def of(cls, network: Raw, params: Params, targets: Targets) -> Piece:
         """Linearise at `params`."""
+        leaves = {name: value.detach().clone().requires_grad_() for name, value in params.items()}
+        outputs = network.at(leaves, targets)
+        pulled = torch.zeros_like(outputs, requires_grad=True)
+        gradients = torch.autograd.grad(
+            (outputs * pulled).sum(), list(leaves.values()), create_graph=True,
+            materialize_grads=True,
+        )  # fmt: skip
+        here = outputs.detach().requires_grad_()
+        residuals = targets.residuals(here)
+        (slope,) = torch.autograd.grad(residuals.sum(), here)
+        piece = cls(targets, leaves, outputs, pulled, gradients, slope, {})
+        return replace(piece, gradient=piece.pull(slope * residuals.detach()))
 
-        def raw(values: Params) -> Tensor:
-            named = {f"field.{name}": value for name, value in values.items()}
-            return functional_call(network, named, (targets.positions, targets.directions))
+    # Sums are differentiated, not tensors: torch imports sympy for the latter, half a second.
+    @torch.enable_grad()
+    def pull(self, change: Float[Tensor, "points 4"]) -> Params:
+        """Jᵀ times a gradient of the raw outputs."""
+        found = torch.autograd.grad(
+            (self.outputs * change).sum(), list(self.leaves.values()), retain_graph=True,
+            materialize_grads=True,
+        )  # fmt: skip
+        return dict(zip(self.leaves, found, strict=True))
 
-        outputs, pull, *_ = vjp(raw, params)
-        residuals, slope, *_ = jvp(targets.residuals, (outputs,), (torch.ones_like(outputs),))
-        return cls(targets, raw, pull, slope, pull(slope * residuals)[0])
+    @torch.enable_grad()
+    def push(self, vector: Params) -> Float[Tensor, "points 4"]:
+        """J times a change of the params."""
+        named = zip(self.leaves, self.gradients, strict=True)
+        along = torch.stack([(gradient * vector[name]).sum() for name, gradient in named]).sum()
+        return torch.autograd.grad(along, self.pulled, retain_graph=True)[0]
 
-    def product(self, params: Params, vector: Params) -> Params:
+    def product(self, vector: Params) -> Params:
         """JᵀJ times a vector."""
-        _, change, *_ = jvp(self.raw, (params,), (vector,))
-        return self.pull(self.slope.square() * change)[0]
+        return self.pull(self.slope.square() * self.push(vector))
 
 
 def conjugate_gradients(
@@ -246,7 +281,7 @@ def conjugate_gradients(
         return torch.stack([(one[name] * other[name]).sum() for name in params]).sum()
 
     def product(vector: Params) -> Params:
-        return total([piece.product(params, vector) for piece in pieces])
+        return total([piece.product(vector) for piece in pieces])
 
     gradient = total([piece.gradient for piece in pieces])
     rest = {name: -value for name, value in gradient.items()}

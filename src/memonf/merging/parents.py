@@ -73,6 +73,8 @@ class Parents(Sequence[Field]):
 
     def only(self, numbers: Sequence[int]) -> Parents:
         """Some of the parents, which were checked already."""
+        if list(numbers) == list(range(len(self))):
+            return self
         chosen = copy.copy(self)
         chosen.sources = tuple(self.sources[number] for number in numbers)
         chosen.facts = tuple(self.facts[number] for number in numbers)

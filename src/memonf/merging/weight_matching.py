@@ -22,8 +22,8 @@ class WeightMatching(MergeMethod):
     """Change each parent, within its symmetry, so that its params best agree with the others'.
 
     Attributes:
-        solver: ``descent`` from the order as it is, ``frank_wolfe``, ``annealing``, or the ``best``
-            of all and of starts in between.
+        solver: ``descent`` from the order as it is, ``frank_wolfe``, ``annealing``, the ``best`` of
+            all and of starts in between, or ``auto``, the two that win.
         restarts: So many more descents from random orders.
         scales: Whether parents are compared at their least norm, free of ReLU scales.
         signs: Whether signs (tanh, sine) and rotations (no activation) are chosen too.
@@ -31,7 +31,7 @@ class WeightMatching(MergeMethod):
             networks without scales.
     """
 
-    solver: Solver = "best"
+    solver: Solver = "auto"
     restarts: Annotated[int, Limits(ge=0)] = 0
     scales: bool = True
     signs: bool = True
