@@ -1,5 +1,4 @@
-"""The benchmark behind ``memonf bench``: sides measured in turn, each run in a fresh process."""
+"""The benchmark behind ``memonf bench``: sides measured in turn, each job in a fresh process.
 
-from .verb import run
-
-__all__ = ["run"]
+Nothing is imported here: the start of every fresh process counts.
+"""

@@ -27,4 +27,4 @@ def run(args: Sequence[str]) -> None:
             "repository and run `make bench` there"
         )
     sys.path.insert(0, str(FOLDER))
-    importlib.import_module("harness").run(args)
+    importlib.import_module("harness.verb").run(args)
