@@ -6,6 +6,7 @@ import importlib
 import json
 import os
 import sys
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -23,7 +24,7 @@ from memonf.metrics import psnr
 ROOT = Path(__file__).parents[2]
 sys.path.insert(0, str(ROOT / "bench"))
 
-from cases.time_to_quality import tiny_nerf_times  # noqa: E402
+from cases.time_to_quality import learn, tiny_nerf_times  # noqa: E402
 from harness import verb  # noqa: E402
 from harness.case import CASES, Case, Options  # noqa: E402
 from harness.figures import Claim, Figure, Measured, claimed, is_met, reaching  # noqa: E402
@@ -228,6 +229,30 @@ def test_the_verb_writes_json_tables_and_curves(
     assert "met          fake: time: theirs / ours: 10.0 ×, goal 8" in capsys.readouterr().out
 
 
+def test_tables_and_curves_go_to_the_docs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    class Extrapolated(Fake):
+        def sides(self, settings: dict[str, Any]) -> dict[str, Callable[..., Measured]]:
+            points = [{"seconds": 50.0, "whole": 60.0, "steps": 5, "psnr": 15.0}]
+            return super().sides(settings) | {"tiny": lambda run: tiny_nerf_times(10.0, points)}
+
+    page = tmp_path / "docs/research/speed.md"
+    page.parent.mkdir(parents=True)
+    page.write_text("above\n<!-- speed: begin -->\nold\n<!-- speed: end -->\nbelow\n")
+    monkeypatch.setattr(verb, "BENCH", tmp_path / "bench")
+    monkeypatch.setattr(verb, "picked_cases", lambda options, tell: [Extrapolated()])
+    monkeypatch.syspath_prepend(ROOT / "scripts")
+    out = str(tmp_path / "out")
+    assert main(["bench", "--out", out, "--repeats", "1", "--threads", "1", "--docs"]) == 0
+    text = page.read_text()
+    assert text.startswith("above\n<!-- speed: begin -->\n### A fake\n")
+    assert text.endswith("\n<!-- speed: end -->\nbelow\n")
+    assert "| tiny |  | ≈ 10000 | ≥ 10000 | 10.0 |" in text
+    assert "old" not in text
+    curves = json.loads((tmp_path / "docs/images/speed.json").read_text())
+    assert curves["fake"]["tiny"][0][0]["psnr"] == 15.0
+    assert (tmp_path / "docs/images/speed.png").exists()
+
+
 def test_mistakes_are_named(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     out = ["--out", str(tmp_path)]
     for args, words in (
@@ -273,6 +298,22 @@ def test_the_references_learn(
     assert picture.isfinite().all()
     assert float(picture.min()) >= 0
     assert float(picture.max()) <= 1 + 1e-5
+
+
+def test_a_script_is_scored_on_its_way_with_the_clock_stopped(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(usual_script, "WIDTH", 16)
+    monkeypatch.setattr(usual_script, "RAYS", 16)
+    monkeypatch.setenv("MEMONF_BENCH_LAUNCHED", str(time.time()))
+    found = learn(
+        "usual_script", "embedded:robot", 8, seed=0, views=2, seconds=None, steps=8, scored=True
+    )
+    assert [point["steps"] for point in found["curve"]] == [1, 2, 4, 8]
+    seconds = [point["seconds"] for point in found["curve"]]
+    assert seconds == sorted(seconds)
+    assert all(point["whole"] > point["seconds"] for point in found["curve"])
+    assert 0 < found["step"] <= seconds[-1]
 
 
 def test_tiny_nerf_has_the_shape_of_the_notebook() -> None:
