@@ -1,11 +1,13 @@
-# Two commands: `make demo` and `make test`. Each sets up what it needs first.
+# `make demo`, `make test` and `make bench`. Each sets up what it needs first.
 
 VENV   := .venv
 PYTHON ?= python3
 BIN    := $(VENV)/bin
 OUT    ?= out/demo
+# Folder of NeRF-synthetic lego at 100x100; cases that need it are left out where it is not.
+DATA   ?=
 
-.PHONY: demo test lint clean
+.PHONY: demo test bench lint clean
 
 demo: $(VENV)/installed
 	$(BIN)/memonf demo --out $(OUT)
@@ -13,9 +15,13 @@ demo: $(VENV)/installed
 test: $(VENV)/installed-dev lint
 	$(BIN)/pytest -n 2
 
+# On a quiet machine; about 40 minutes on two cores. Called again, it keeps what is measured.
+bench: $(VENV)/installed
+	$(BIN)/memonf bench $(if $(DATA),--data $(DATA))
+
 lint: $(VENV)/installed-dev
 	$(BIN)/ruff check .
-	$(BIN)/ruff format --check src tests scripts
+	$(BIN)/ruff format --check src tests scripts bench
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 	$(BIN)/deptry src

@@ -30,7 +30,7 @@ from memonf.fields import Field, build_field
 from memonf.fields.nerf import NerfConfig
 from memonf.fields.siren import SirenConfig
 from memonf.fields.tiny_nerf import TinyNerfConfig
-from memonf.matching import Matcher
+from memonf.matching import Match, Matcher
 from memonf.symmetry import Element, Params, Symmetry, find_symmetry, random_element, transform
 from memonf.typing import Tensor
 
@@ -137,14 +137,18 @@ class Instance:
         self.element = element if gauges else Element(element.perms)
         self.noisy = noisy(self.a, noise, seed)
         self.b = transform(self.noisy, self.symmetry, self.element)
-        self.labels = {
+        self.labels: dict[str, Any] = {
             "kind": kind, "width": width, "noise": noise, "seed": seed, "gauges": gauges,
         }  # fmt: skip
+
+    def match(self, solver: str = "best") -> Match:
+        """What this project's matcher finds."""
+        return Matcher(solver=solver).match(self.symmetry, self.a, self.b)  # type: ignore[arg-type]
 
     def ours(self, solver: str) -> dict[str, Any]:
         """One run of this project's matcher."""
         started = time.perf_counter()
-        match = Matcher(solver=solver).match(self.symmetry, self.a, self.b)  # type: ignore[arg-type]
+        match = self.match(solver)
         seconds = time.perf_counter() - started
         aligned = match.apply(self.b)
         return {

@@ -23,6 +23,7 @@ from memonf.data import load_scene
 from memonf.fields import known
 from memonf.fields.tiny_nerf import TinyNerfConfig
 
+VERBS = ("train", "merge", "eval", "render", "compare", "demo", "scenes", "inspect", "bench")
 STEPS = ["--steps", "120", "--rays", "1024"]
 SCENE = "embedded:robot"
 
@@ -399,7 +400,7 @@ def test_help_is_quick_and_names_every_verb() -> None:
     started = time.monotonic()
     said = memonf("--help")
     assert time.monotonic() - started < 5  # a hang, not a speed: speeds are benchmarks
-    for verb in ("train", "merge", "eval", "render", "compare", "demo", "scenes", "inspect"):
+    for verb in VERBS:
         assert f"\n  {verb} " in said
     assert "activation_matching_repair" in memonf("merge", "--help")
 

@@ -29,6 +29,7 @@ VERBS = {
     "compare": "train parents, merge them by every method, score and show all of it",
     "inspect": "print what a field file holds",
     "scenes": "list the embedded scenes",
+    "bench": "measure the project beside what people use instead",
 }
 
 HELP = """\
