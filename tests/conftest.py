@@ -23,6 +23,7 @@ CHECKED = [
     "merging",
     "metrics",
     "occupancy",
+    "optimizers",
     "recipe",
     "rendering",
     "sampling",

@@ -1,11 +1,14 @@
-"""Muon against its reference and against the singular value decomposition."""
+"""Adam and Muon against those of torch, and against the singular value decomposition."""
 
 from __future__ import annotations
+
+import subprocess
+import sys
 
 import pytest
 import torch
 
-from memonf.training.optimizers import Muon, orthogonalised
+from memonf.optimizers import Adam, Muon, orthogonalised
 
 SHAPES = [(24, 24), (24, 40), (40, 24)]
 
@@ -26,11 +29,11 @@ def test_a_step_is_that_of_torch_but_for_its_rounding(shape: tuple[int, int]) ->
     generator = torch.Generator().manual_seed(1)
     start = torch.randn(shape, generator=generator)
     ours, theirs = (torch.nn.Parameter(start.clone()) for _ in range(2))
-    mine = Muon([ours], lr=0.05, weight_decay=0.1)
+    mine = Muon([ours], 0.05, 0.1)
     reference = torch.optim.Muon([theirs], lr=0.05, weight_decay=0.1)
     for _ in range(4):
-        ours.grad = torch.randn(shape, generator=generator)
-        theirs.grad = ours.grad.clone()
+        theirs.grad = torch.randn(shape, generator=generator)
+        ours.grad = theirs.grad.clone()
         mine.step()
         reference.step()
     assert float((ours - theirs).detach().norm()) < 0.02 * float((ours - start).detach().norm())
@@ -39,3 +42,36 @@ def test_a_step_is_that_of_torch_but_for_its_rounding(shape: tuple[int, int]) ->
 def test_precision_of_the_params_is_kept() -> None:
     """float64 in, float64 out."""
     assert orthogonalised(torch.eye(3, dtype=torch.float64)).dtype == torch.float64
+
+
+@pytest.mark.parametrize("decay", [0.0, 0.1])
+def test_adam_is_that_of_torch(decay: float) -> None:
+    """Ten steps with changing rates; a param without a gradient stays."""
+    generator = torch.Generator().manual_seed(2)
+    start = torch.randn(7, 5, generator=generator)
+    ours, theirs, idle = (torch.nn.Parameter(start.clone()) for _ in range(3))
+    mine = Adam([ours, idle], 0.01, decay, means=(0.9, 0.99), floor=1e-15)
+    reference = torch.optim.AdamW(
+        [theirs], lr=0.01, weight_decay=decay, betas=(0.9, 0.99), eps=1e-15
+    )
+    for step in range(10):
+        mine.rate = reference.param_groups[0]["lr"] = 0.01 * (1 + step % 3)
+        theirs.grad = torch.randn(7, 5, generator=generator)
+        ours.grad = theirs.grad.clone()
+        mine.step()
+        reference.step()
+        assert ours.grad is None
+    torch.testing.assert_close(ours, theirs, rtol=1e-5, atol=1e-6)
+    assert torch.equal(idle.detach(), start)
+
+
+def test_training_does_not_wait_for_the_compiler() -> None:
+    """Neither a step of training nor one of distillation imports torch's compiler."""
+    code = (
+        "import sys, memonf\n"
+        "from memonf.training import TrainSettings, new_trainer\n"
+        "scene = memonf.load_scene('embedded:robot')\n"
+        "new_trainer(scene, settings=TrainSettings(steps=2, rays=64, grid=16)).step()\n"
+        "assert 'torch._dynamo' not in sys.modules\n"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True)

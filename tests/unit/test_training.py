@@ -60,11 +60,11 @@ def test_muon_takes_the_hidden_matrices_and_adam_the_rest(robot) -> None:
     trainer = new_trainer(robot, config=SMALL, settings=SHORT)
     names = {id(param): name for name, param in trainer.field.named_parameters()}
     muon, adam = build_optimizers(trainer.field, SHORT)
-    assert [names[id(p)] for p in muon.param_groups[0]["params"]] == [
+    assert [names[id(p)] for p in muon.params] == [
         "layers.1.weight",
         "layers.2.weight",
     ]
-    assert len(adam.param_groups[0]["params"]) == len(names) - 2
+    assert len(adam.params) == len(names) - 2
 
 
 def test_seeds_share_initial_params_unless_told_otherwise(robot) -> None:

@@ -163,7 +163,7 @@ def teach(
     while (fraction := clock.fraction(step)) < 1 or step == 0:
         rate = min(1.0, (step + 1) / WARM_UP) * (0.05 + 0.475 * (1 + math.cos(math.pi * fraction)))
         for optimizer, peak in zip(optimizers, rates[-len(optimizers) :], strict=True):
-            optimizer.param_groups[0]["lr"] = peak * rate
+            optimizer.rate = peak * rate
         lesson = join_lessons([own.part(step % parts, parts) for own in lessons])
         empty = shared.empty_points(EMPTY_POINTS, generator)
         positions = torch.cat([lesson.samples.positions, empty])
@@ -179,7 +179,6 @@ def teach(
             loss.backward()
         for optimizer in optimizers:
             optimizer.step()
-            optimizer.zero_grad(set_to_none=True)
         step += 1
         error = float(along.detach())
         mean_error = error if math.isnan(mean_error) else 0.95 * mean_error + 0.05 * error

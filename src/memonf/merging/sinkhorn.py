@@ -26,6 +26,7 @@ from pydantic import Field as Limits
 from ..matching import best_permutation, similarities
 from ..matching.agreement import STATISTICS
 from ..matching.universe import LEAST_WEIGHT
+from ..optimizers import Adam
 from ..symmetry import Element, Params, Symmetry, in_double, inverse, transform
 from ..typing import Float, Tensor
 from .base import METHODS, SETTINGS, MergeMethod, MergeProblem, combine_params, settings_dataclass
@@ -137,7 +138,7 @@ class SinkhornRebasin(MergeMethod):
             best.offer(float(cost(transform(theirs, symmetry, hard))), hard, step)
 
         harden(0)
-        optimizer = torch.optim.Adam(list(scores.values()), lr=self.rate)
+        optimizer = Adam(scores.values(), self.rate)
         for step in range(1, self.steps + 1):
             with torch.enable_grad():
                 soft = {
@@ -145,7 +146,6 @@ class SinkhornRebasin(MergeMethod):
                     for name, score in scores.items()
                 }
                 loss = cost(soft_order(theirs, symmetry, soft))
-                optimizer.zero_grad(set_to_none=True)
                 loss.backward()
             optimizer.step()
             if step % TRY_EVERY == 0 or step == self.steps:

@@ -24,6 +24,7 @@ from pydantic import Field as Limits
 
 from ..matching import Matcher
 from ..matching.matcher import apply_steps
+from ..optimizers import Adam
 from ..symmetry import Element, Params, inverse, transform
 from ..typing import Tensor
 from .activation_matching import align_by_activations
@@ -101,7 +102,7 @@ class StraightThrough(MergeMethod):
         its, theirs = matcher.balanced(symmetry, theirs)
         latent = differentiable(matcher.balanced(symmetry, start)[1])
         learnt = list(learnable(latent).values())
-        optimizer = torch.optim.Adam(learnt, lr=self.rate)
+        optimizer = Adam(learnt, self.rate)
         best = Best()
         placements = None
         for step in range(self.steps):

@@ -1,8 +1,8 @@
-"""Training a field: `settings`, `start`, the `trainer` and its `optimizers`, the whole `run`."""
+"""Training a field: `settings`, `start`, the `trainer` and who takes which `params`, the `run`."""
 
 from __future__ import annotations
 
-from .optimizers import Muon, build_optimizers
+from .params import build_optimizers
 from .run import finished_field, train
 from .settings import TrainSettings
 from .start import DEFAULT_FIELD, INITIAL_PARAMS, SHARED_SEED, new_trainer
@@ -12,7 +12,6 @@ __all__ = [
     "DEFAULT_FIELD",
     "INITIAL_PARAMS",
     "SHARED_SEED",
-    "Muon",
     "Progress",
     "TrainSettings",
     "Trainer",

@@ -29,7 +29,7 @@ from ..occupancy import OccupancyGrid
 from ..rendering import composite
 from ..sampling import MarchSettings, RaySamples, march
 from ..typing import Tensor
-from .optimizers import build_optimizers
+from .params import build_optimizers
 from .settings import TrainSettings
 
 __all__ = ["Progress", "Trainer"]
@@ -103,7 +103,7 @@ class Trainer:
         self.free = (~hull).nonzero()[:, 0]
         self.free_centres = self.grid.centres()[self.free]
         self.optimizers = build_optimizers(field, settings)
-        self.peak_rates = [optimizer.param_groups[0]["lr"] for optimizer in self.optimizers]
+        self.peak_rates = [optimizer.rate for optimizer in self.optimizers]
         self.step_count = 0
         self.seconds = 0.0
         self.mean_error = math.nan
@@ -141,7 +141,6 @@ class Trainer:
         error, samples_per_ray = self.accumulate_gradients()
         for optimizer in self.optimizers:
             optimizer.step()
-            optimizer.zero_grad(set_to_none=True)
         self.step_count += 1
         error_before = error if math.isnan(self.mean_error) else self.mean_error
         self.mean_error = 0.95 * error_before + 0.05 * error
@@ -166,7 +165,7 @@ class Trainer:
         warm_up = min(1.0, (self.step_count + 1) / 20)
         cosine = 0.05 + 0.95 * 0.5 * (1 + math.cos(math.pi * self.fraction))
         for optimizer, peak in zip(self.optimizers, self.peak_rates, strict=True):
-            optimizer.param_groups[0]["lr"] = peak * warm_up * cosine
+            optimizer.rate = peak * warm_up * cosine
 
     def refresh_grid(self) -> None:
         """Look at the field in the cells that rays may meet; mostly at those that they do."""
@@ -263,9 +262,9 @@ class Trainer:
         """Everything that the next step depends on, as named tensors."""
         tensors = {f"field.{k}": v.detach().clone() for k, v in self.field.state_dict().items()}
         for number, optimizer in enumerate(self.optimizers):
-            for index, values in optimizer.state_dict()["state"].items():
-                for key, value in values.items():
-                    tensors[f"optimizer.{number}.{index}.{key}"] = torch.as_tensor(value).clone()
+            for index, memory in enumerate(optimizer.memory):
+                for key, value in memory.items():
+                    tensors[f"optimizer.{number}.{index}.{key}"] = value.clone()
         tensors["grid"] = self.grid.density.clone()
         tensors["generator"] = self.generator.get_state().clone()
         counters = [self.step_count, self.seconds, self.mean_error]
@@ -283,13 +282,14 @@ class Trainer:
                 {k.removeprefix("field."): v for k, v in tensors.items() if k.startswith("field.")}
             )
             for number, optimizer in enumerate(self.optimizers):
-                restored = optimizer.state_dict()
-                state: dict[int, dict[str, Tensor]] = {}
-                for name, value in tensors.items():
-                    if name.startswith(f"optimizer.{number}."):
-                        _, _, index, key = name.split(".", 3)
-                        state.setdefault(int(index), {})[key] = value
-                optimizer.load_state_dict({**restored, "state": state})
+                for index, (param, memory) in enumerate(
+                    zip(optimizer.params, optimizer.memory, strict=True)
+                ):
+                    prefix = f"optimizer.{number}.{index}."
+                    for name, value in tensors.items():
+                        if name.startswith(prefix):
+                            device = param.device if value.ndim else "cpu"
+                            memory[name.removeprefix(prefix)] = value.to(device).clone()
             self.grid.density = tensors["grid"].to(self.grid.density)
             self.generator.set_state(tensors["generator"])
             steps, self.seconds, self.mean_error = tensors["counters"].tolist()
