@@ -65,6 +65,7 @@ def evaluate(
     most_views: int | None = None,
     only: Sequence[str] | None = None,
     renderer: Renderer | None = None,
+    on_picture: Callable[[str, Tensor], None] | None = None,
     on_view: Callable[[int, int], None] | None = None,
 ) -> Scores:
     """Render the views of a split's group and compare each with its own picture.
@@ -79,6 +80,7 @@ def evaluate(
         most_views: Score at most this many views, evenly spread; None for all.
         only: Of these, score only the views with these names; None for all.
         renderer: The field made ready for pictures, where a caller has it.
+        on_picture: Called with each view's name and picture, (height, width, 3) in [0, 1].
         on_view: Called with (views done, views) as work goes on.
 
     Raises:
@@ -99,6 +101,8 @@ def evaluate(
     for index, name in enumerate(views.names):
         picture = renderer.view(views.cameras, index).rgb.cpu()
         truth = views.picture(index, scene.background_rgb)
+        if on_picture is not None:
+            on_picture(name, picture)
         scores.append(ViewScore(name, psnr(picture, truth), ssim(picture, truth)))
         if on_view is not None:
             on_view(index + 1, len(views))

@@ -125,16 +125,21 @@ def march(
     else:
         jitter = torch.rand(len(rays), generator=generator).to(starts)
         phase = torch.rand(len(rays), generator=generator).to(starts)
-    # What lies nowhere near matter is dropped block by block; rays that miss the box with it.
+    # What lies nowhere near matter is dropped: rays that miss the box, then block by block.
     starts = starts + jitter * step
+    meets = (ends > starts).nonzero()[:, 0]
     block = BLOCK * step
-    blocks = math.ceil(max(float((ends - starts).max()), 0) / block) if len(rays) else 0
-    offsets = torch.arange(blocks, device=starts.device) * block
-    middles = starts[:, None] + offsets + 0.5 * (block - step)
-    near_matter = grid.near_matter(0.5 * (block - step))
-    place = cells_along(rays, middles, grid.aabb[0], grid.cell * COARSE, len(near_matter))
-    met = near_matter.flatten()[place] & (starts[:, None] + offsets < ends[:, None])
-    ray, number = met.nonzero(as_tuple=True)
+    longest = float((ends - starts)[meets].max()) if len(meets) else 0.0
+    offsets = torch.arange(math.ceil(longest / block), device=starts.device) * block
+    begins = starts[meets, None] + offsets
+    to_middle = 0.5 * (block - step)
+    near_matter = grid.near_matter(to_middle)
+    place = cells_along(
+        rays[meets], begins + to_middle, grid.aabb[0], grid.cell * COARSE, len(near_matter)
+    )
+    met = near_matter.flatten()[place] & (begins < ends[meets, None])
+    row, number = met.nonzero(as_tuple=True)
+    ray = meets[row]
     # Step by step within the blocks that are left; packed, ray after ray, front to back.
     distances = starts[ray] + number * block
     distances = distances[:, None] + torch.arange(BLOCK, device=starts.device) * step

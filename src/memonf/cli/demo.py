@@ -20,9 +20,9 @@ EXAMPLES = """\
   memonf demo --out demo --scene still_life\
 """
 
-STEPS = 400
+STEPS = 360
 #: About a seventh of the time that the joint field takes.
-DISTILL_STEPS = 250
+DISTILL_STEPS = 220
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -52,8 +52,8 @@ def run(args: Sequence[str]) -> None:
         distill_steps=DISTILL_STEPS,
         curve_points=5,
         curve_views=8,
-        most_views=26,
-        size=112,
+        most_views=20,
+        size=100,
         workers=default_workers(device),
         device=device,
         command=shown_command("demo", args),

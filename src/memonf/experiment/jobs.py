@@ -11,17 +11,17 @@ import numpy as np
 import torch
 
 from ..checkpoint import load, save
-from ..data import Scene
+from ..data import Scene, Views
 from ..errors import FieldFileError
 from ..evaluation import Scores, evaluate, spread
 from ..export.turntables import field_turntable
 from ..export.video import to_bytes
 from ..fields import Field, FieldConfig, known
 from ..merging import merge
-from ..metrics import psnr
 from ..rendering import FRAMES, Renderer
 from ..resume import train_to_file
 from ..training import INITIAL_PARAMS, TrainSettings, new_trainer
+from ..typing import Tensor
 from ..workers import report
 from ..yardsticks import BLENDS, STARTS, Blend
 from .outcome import Curve, Scored
@@ -102,22 +102,22 @@ class ScoreJob:
             seconds = float(scored.record.training["seconds_done"])
         scene = self.settings.scene()
         renderer = Renderer.of(scored)
-        scores = evaluate(scored, scene, most_views=self.settings.most_views, renderer=renderer)
+        drawn: dict[str, Tensor] = {}
+        scores = evaluate(
+            scored, scene, most_views=self.settings.most_views, renderer=renderer,
+            on_picture=drawn.__setitem__,
+        )  # fmt: skip
         score, similarity, counts = group_scores(scores, scene)
-        views, _ = picture_views(scene)
-        pictures: tuple[np.ndarray, ...] = ()
-        picture_psnr: tuple[float, ...] = ()
+        view_psnr = {view.name: view.psnr for view in scores.views}
+        names = picture_views(scene, self.settings)[0].names
         frames: tuple[np.ndarray, ...] = ()
         if self.seed == 0:
-            drawn = [renderer.view(views.cameras, index).rgb.cpu() for index in range(len(views))]
-            truths = [views.picture(i, scene.background_rgb) for i in range(len(views))]
-            pictures = tuple(to_bytes(picture) for picture in drawn)
-            picture_psnr = tuple(psnr(p, t) for p, t in zip(drawn, truths, strict=True))
             frames = turntable_frames(scored, renderer, self.settings)
         report(self.title, 1.0, f"PSNR {score['all']:5.2f} dB")
         return Scored(
-            self.name, method, self.seed, seconds, score, similarity, counts,
-            {view.name: view.psnr for view in scores.views}, path, pictures, picture_psnr, frames,
+            self.name, method, self.seed, seconds, score, similarity, counts, view_psnr, path,
+            tuple(to_bytes(drawn[name]) for name in names), tuple(view_psnr[n] for n in names),
+            frames,
         )  # fmt: skip
 
 
@@ -170,20 +170,19 @@ def group_scores(
     return {**psnrs, "all": scores.psnr}, {**ssims, "all": scores.ssim}, counts
 
 
-def picture_views(scene: Scene, each: int = 2) -> tuple[Any, list[str]]:
-    """A few test views of each group, evenly spread, for the reconstructions."""
-    parts = [spread(scene.views("test", group), each + 2) for group in GROUPS]
-    picked = [part[list(range(1, len(part) - 1))] for part in parts]
-    cameras = picked[0].cameras
-    joined = replace(
-        cameras,
-        camera_to_world=torch.cat([part.cameras.camera_to_world for part in picked]),
-        intrinsics=torch.cat([part.cameras.intrinsics for part in picked]),
-    )
-    names = sum((part.names for part in picked), ())
-    groups = [group for group, part in zip(GROUPS, picked, strict=True) for _ in range(len(part))]
-    images = torch.cat([part.images for part in picked])
-    return type(picked[0])(joined, images, names), groups
+def picture_views(
+    scene: Scene, settings: CompareSettings, each: int = 2
+) -> tuple[Views, list[str]]:
+    """A few of each group's scored views, evenly spread, and their groups: what is shown."""
+    test = scene.views("test", "all")
+    scored = set(spread(test, settings.most_views).names)
+    places, groups = [], []
+    for group in GROUPS:
+        own = [name for name in scene.views("test", group).names if name in scored]
+        inner = torch.linspace(0, len(own) - 1, each + 2).round().long()[1:-1]
+        places += [test.names.index(own[place]) for place in inner.tolist()]
+        groups += [group] * each
+    return test[places], groups
 
 
 def turntable_frames(

@@ -44,7 +44,7 @@ def compare(
     started = time.perf_counter()
     scene = settings.scene()
     methods = settings.method_names()
-    views, groups = picture_views(scene)
+    views, groups = picture_views(scene, settings)
     for group in GROUPS:
         scene.views("train", group, settings.overlap)
     base = settings.config or FIELDS[settings.field].Config()

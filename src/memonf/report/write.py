@@ -39,10 +39,9 @@ def write_report(outcome: Outcome, out: Path) -> Path:
     turned = [scored for scored in shown if scored.frames]
     if turned:
         together = captioned([(scored.name, scored.frames) for scored in turned], columns=5)
-        films: dict[Path, Sequence[np.ndarray]] = {
-            out / "turntables" / scored.name: scored.frames for scored in turned
-        }
-        films[out / "turntables"] = together
+        # The largest first, so that no core waits at the end.
+        films: dict[Path, Sequence[np.ndarray]] = {out / "turntables": together}
+        films |= {out / "turntables" / scored.name: scored.frames for scored in turned}
         with ThreadPoolExecutor(cores()) as pool:  # encoders work outside Python's lock
             jobs = [
                 pool.submit(write_frames, frames, path.with_name(path.name + suffix))
