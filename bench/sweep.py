@@ -16,6 +16,7 @@ import time
 import torch
 
 import memonf
+from memonf.allocator import keep_freed_memory
 from memonf.fields.tiny_nerf import TinyNerfConfig
 
 
@@ -31,6 +32,7 @@ def main() -> None:
     parser.add_argument("--set", type=json.loads, action="append", default=None)
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
+    keep_freed_memory()
     scene = memonf.load_scene(options.data)
     for changed in options.set or [{}]:
         values = {"seconds": options.seconds, "seed": options.seed} | changed

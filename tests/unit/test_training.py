@@ -200,7 +200,7 @@ def test_chunks_do_not_change_the_gradient(robot, monkeypatch) -> None:
 def test_length_is_given_once() -> None:
     with pytest.raises(ValueError, match="either steps or seconds"):
         TrainSettings(steps=3, seconds=4.0)
-    assert TrainSettings().step_goal == 2000
+    assert TrainSettings().step_goal == 1500
 
 
 def test_a_group_without_cameras_is_refused(robot) -> None:

@@ -32,6 +32,7 @@ EXAMPLES = """\
 """
 
 QUICK_STEPS = 300
+QUICK_VIEWS = 8
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -54,7 +55,7 @@ class Compare(Common):
         distill_steps: Steps of each distillation.
         overlap: Degrees of azimuth that front and rear share in training.
         front: Horizontal direction (x y) towards the front cameras; the format's own if left out.
-        most_views: Score at most this many test views.
+        most_views: Score at most this many test views, evenly spread; 0 for all.
         frames: Frames of each turntable; 0 for none.
         size: Side of the turntable's frames, pixels.
         curve_points: Coefficients on each interpolation curve, ends included; 0 for no curves.
@@ -73,10 +74,10 @@ class Compare(Common):
     distill_steps: int = DISTILL_STEPS
     overlap: float = 0.0
     front: tuple[float, float] | None = None
-    most_views: int | None = None
+    most_views: int = 50
     frames: int = 60
-    size: int = 160
-    curve_points: int = 11
+    size: int = 128
+    curve_points: int = 7
     workers: int | None = None
 
 
@@ -104,7 +105,7 @@ def run(args: Sequence[str]) -> None:
         distill_steps=options.distill_steps,
         front=options.front,
         overlap=options.overlap,
-        most_views=options.most_views,
+        most_views=options.most_views or None,
         frames=options.frames,
         size=options.size,
         curve_points=options.curve_points,
@@ -128,7 +129,7 @@ def quickened(settings: CompareSettings) -> CompareSettings:
         settings,
         train=replace(settings.train, steps=QUICK_STEPS, seconds=None),
         distill_steps=min(settings.distill_steps, QUICK_STEPS // 2),
-        most_views=settings.most_views or 8,
+        most_views=min(settings.most_views or QUICK_VIEWS, QUICK_VIEWS),
         frames=min(settings.frames, 12),
         size=min(settings.size, 96),
         curve_points=min(settings.curve_points, 5),

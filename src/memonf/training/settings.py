@@ -12,7 +12,7 @@ from ..errors import InputError
 
 __all__ = ["DEFAULT_STEPS", "TrainSettings"]
 
-DEFAULT_STEPS = 2000
+DEFAULT_STEPS = 1500
 
 
 @settings_dataclass(frozen=True, config=ConfigDict(extra="forbid"))
@@ -20,7 +20,7 @@ class TrainSettings:
     """How a field is trained; recorded with the field.
 
     Attributes:
-        steps: Length of the training; 2000 if `seconds` is not given either.
+        steps: Length of the training; 1500 if `seconds` is not given either.
         seconds: Length in seconds of training time instead; what comes out then depends on the
             machine.
         rays: Pixels drawn in the last step; the first draws a fifth of them, see `Trainer.rays`.
