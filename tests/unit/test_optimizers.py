@@ -75,3 +75,19 @@ def test_training_does_not_wait_for_the_compiler() -> None:
         "assert 'torch._dynamo' not in sys.modules\n"
     )
     subprocess.run([sys.executable, "-c", code], check=True)
+
+
+@pytest.mark.parametrize("kind", [Adam, Muon])
+def test_what_died_is_forgotten_before_it_becomes_denormal(kind: type[Adam] | type[Muon]) -> None:
+    """Rows whose gradient has ended leave zeros behind, not ever smaller numbers."""
+    generator = torch.Generator().manual_seed(3)
+    param = torch.nn.Parameter(torch.randn(8, 8, generator=generator))
+    optimizer = kind([param], 0.01)
+    for step in range(5000):
+        param.grad = 1e-4 * torch.randn(8, 8, generator=generator)
+        if step > 3:
+            param.grad[0] = 0
+        optimizer.step()
+    for values in optimizer.memory[0].values():
+        assert not bool(((values != 0) & (values.abs() < torch.finfo(torch.float32).tiny)).any())
+    assert not bool(optimizer.memory[0]["mean"][0].any())
