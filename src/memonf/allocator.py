@@ -12,7 +12,7 @@ TRIM_THRESHOLD, MMAP_THRESHOLD = -1, -3
 #: Arrays up to this size, in bytes, come from the heap: the most that glibc allows.
 LARGEST = 32 << 20
 #: Free memory at the end of the heap, in bytes, above which it is given back.
-KEPT = 256 << 20
+KEPT = 64 << 20
 
 
 def keep_freed_memory() -> bool:

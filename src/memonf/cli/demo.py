@@ -20,9 +20,9 @@ EXAMPLES = """\
   memonf demo --out demo --scene still_life\
 """
 
-STEPS = 360
+STEPS = 300
 #: About a seventh of the time that the joint field takes.
-DISTILL_STEPS = 220
+DISTILL_STEPS = 200
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -52,7 +52,7 @@ def run(args: Sequence[str]) -> None:
         distill_steps=DISTILL_STEPS,
         curve_points=5,
         curve_views=8,
-        most_views=20,
+        most_views=16,
         size=100,
         workers=default_workers(device),
         device=device,
