@@ -20,7 +20,7 @@ EXAMPLES = """\
   memonf demo --out demo --scene still_life\
 """
 
-STEPS = 300
+STEPS = 400
 #: About a seventh of the time that the joint field takes.
 DISTILL_STEPS = 200
 
