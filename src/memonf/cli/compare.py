@@ -74,10 +74,10 @@ class Compare(Common):
     distill_steps: int = DISTILL_STEPS
     overlap: float = 0.0
     front: tuple[float, float] | None = None
-    most_views: int = 50
+    most_views: int = 40
     frames: int = 60
     size: int = 128
-    curve_points: int = 7
+    curve_points: int = 5
     workers: int | None = None
 
 
