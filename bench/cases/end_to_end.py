@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+from abc import abstractmethod
 from typing import Any
 
 from harness.case import CASES, Case, Options, Side
@@ -26,9 +27,9 @@ class Command(Case):
 
     optional = True
 
+    @abstractmethod
     def arguments(self, settings: dict[str, Any]) -> list[str]:
         """The command line without its --out."""
-        raise NotImplementedError
 
     def sides(self, settings: dict[str, Any]) -> dict[str, Side]:
         """See `Case.sides`."""

@@ -49,9 +49,9 @@ class Sampling:
     march: MarchSettings
 
 
-#: Scored pictures: within 0.03 dB of what ever more samples converge to (docs/research/speed.md).
+#: Scored pictures: within 0.05 dB of what ever more samples converge to (docs/research/speed.md).
 PICTURES = Sampling(120, 3, MarchSettings(step=0.75, hidden_rate=0.05))
-#: Frames of a film: half the samples, 0.1 to 0.5 dB worse, which nobody sees.
+#: Frames of a film: half the samples, 0.4 to 0.7 dB worse.
 FRAMES = Sampling(120, 3, MarchSettings(step=1.5, hidden_rate=0.03, hidden_below=0.03))
 #: A few thousand rays to measure by: quick to prepare.
 SKETCHES = Sampling(64, 2, MarchSettings(step=0.8, hidden_rate=0.1))

@@ -125,24 +125,10 @@ def march(
     else:
         jitter = torch.rand(len(rays), generator=generator).to(starts)
         phase = torch.rand(len(rays), generator=generator).to(starts)
-    # What lies nowhere near matter is dropped: rays that miss the box, then block by block.
     starts = starts + jitter * step
-    meets = (ends > starts).nonzero()[:, 0]
-    block = BLOCK * step
-    longest = float((ends - starts)[meets].max()) if len(meets) else 0.0
-    offsets = torch.arange(math.ceil(longest / block), device=starts.device) * block
-    begins = starts[meets, None] + offsets
-    to_middle = 0.5 * (block - step)
-    near_matter = grid.near_matter(to_middle)
-    place = cells_along(
-        rays[meets], begins + to_middle, grid.aabb[0], grid.cell * COARSE, len(near_matter)
-    )
-    met = near_matter.flatten()[place] & (begins < ends[meets, None])
-    row, number = met.nonzero(as_tuple=True)
-    ray = meets[row]
+    ray, begins = blocks_near_matter(rays, grid, starts, ends, step)
     # Step by step within the blocks that are left; packed, ray after ray, front to back.
-    distances = starts[ray] + number * block
-    distances = distances[:, None] + torch.arange(BLOCK, device=starts.device) * step
+    distances = begins[:, None] + torch.arange(BLOCK, device=starts.device) * step
     place = cells_along(rays[ray], distances, grid.aabb[0], grid.cell, grid.resolution)
     density = grid.density[place]
     within = ((density > grid.threshold) & (distances < ends[ray, None])).flatten().nonzero()[:, 0]
@@ -161,6 +147,28 @@ def march(
         rank=sums_before(torch.ones_like(ray), ray, len(rays)),
         rays=len(rays),
     )
+
+
+def blocks_near_matter(
+    rays: Rays, grid: OccupancyGrid, starts: Tensor, ends: Tensor, step: float
+) -> tuple[Int[Tensor, " blocks"], Float[Tensor, " blocks"]]:
+    """Blocks of `BLOCK` steps that may meet matter: (ray, distance of the first step) of each.
+
+    The others are dropped: all of rays that miss the box, and those with no occupied cell in reach.
+    """
+    meets = (ends > starts).nonzero()[:, 0]
+    block = BLOCK * step
+    longest = float((ends - starts)[meets].max()) if len(meets) else 0.0
+    offsets = torch.arange(math.ceil(longest / block), device=starts.device) * block
+    begins = starts[meets, None] + offsets
+    to_middle = 0.5 * (block - step)
+    near_matter = grid.near_matter(to_middle)
+    place = cells_along(
+        rays[meets], begins + to_middle, grid.aabb[0], grid.cell * COARSE, len(near_matter)
+    )
+    met = near_matter.flatten()[place] & (begins < ends[meets, None])
+    row, number = met.nonzero(as_tuple=True)
+    return meets[row], begins[row, number]
 
 
 def cells_along(
