@@ -7,13 +7,23 @@ OUT    ?= out/demo
 # Folder of NeRF-synthetic lego at 100x100; cases that need it are left out where it is not.
 DATA   ?=
 
-.PHONY: demo test bench lint clean
+.PHONY: demo test docs bench lint browser clean
 
 demo: $(VENV)/installed
 	$(BIN)/memonf demo --out $(OUT)
 
-test: $(VENV)/installed-dev lint
+test: $(VENV)/installed-dev lint browser
 	$(BIN)/pytest -n 2
+
+# Every warning is an error.
+docs: $(VENV)/installed-dev
+	$(BIN)/sphinx-build -W --keep-going -q -b html docs out/docs
+
+# The pages are tested in Debian's Chromium; where it cannot be installed those tests say so and skip.
+browser:
+	@command -v chromium >/dev/null || ( [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null \
+	  && apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq chromium \
+	  >/dev/null ) || echo "no chromium: tests in a browser are skipped"
 
 # On a quiet machine; about 40 minutes on two cores. Called again, it keeps what is measured.
 bench: $(VENV)/installed
