@@ -1,7 +1,8 @@
 """A field written out on a grid of points: pictures in motion, without asking the network.
 
-Between the points of the grid density and colour are interpolated. That costs sharpness, and the
-colours no longer depend on the viewing direction: for looking around, never for scores.
+Between the points of the grid density and colour are interpolated, colours in proportion to the
+density beside them, so that only points in matter need one. That costs sharpness, and the colours
+no longer depend on the viewing direction: for looking around, never for scores.
 """
 
 from __future__ import annotations
@@ -27,58 +28,56 @@ class BakedField:
     """Density and colour on a grid of points, interpolated between them.
 
     Args:
-        values: (4, x, y, z), density and rgb at the centres of the cells of a grid over the box.
-        aabb: (2, 3), the box, scene units.
+        values: (4, x, y, z), density and density times rgb at the centres of a grid's cells.
+        grid: The grid: its box, and the density in its cells.
         record: Near, far and background of the field, for `Renderer`.
     """
 
-    def __init__(
-        self, values: Float[Tensor, "4 x y z"], aabb: Float[Tensor, "2 3"], record: Any
-    ) -> None:
+    def __init__(self, values: Float[Tensor, "4 x y z"], grid: OccupancyGrid, record: Any) -> None:
         self.values = values
-        self.aabb = aabb
+        self.grid = grid
+        self.aabb = grid.aabb
         self.record = record
 
     @classmethod
     @torch.no_grad()
-    def of(cls, field: RadianceField, points: int = POINTS) -> BakedField:
+    def of(cls, field: RadianceField, resolution: int = POINTS, factor: int = FACTOR) -> BakedField:
         """Evaluate a field at all points near its matter.
 
         A view-dependent field is baked as it is seen from outside, looking at the box's middle.
 
         Args:
             field: The field.
-            points: Along each side of the box; a multiple of `FACTOR`.
+            resolution: Points along each side of its box; a multiple of `factor`.
+            factor: How many times coarser the first look is.
 
         Raises:
-            InputError: It is no multiple.
+            InputError: The resolution is no multiple of the factor.
         """
-        if points % FACTOR:
-            raise InputError(f"points: expected a multiple of {FACTOR}, received {points}")
-        coarse = OccupancyGrid(field.aabb, points // FACTOR)
+        if resolution % factor:
+            raise InputError(f"points: expected a multiple of {factor}, received {resolution}")
+        coarse = OccupancyGrid(field.aabb, resolution // factor)
         coarse.update(field.density)
-        cells = coarse.traces(FACTOR)
-        positions = OccupancyGrid(field.aabb, points).centres()[cells]
+        cells = coarse.traces(factor)
+        grid = OccupancyGrid(field.aabb, resolution)
+        positions = grid.centres()[cells]
         directions = F.normalize(field.aabb.mean(0) - positions, dim=-1)
-        values = torch.zeros(4, points**3, device=field.aabb.device)
+        values = torch.zeros(4, resolution**3, device=field.aabb.device)
         for start in range(0, len(cells), CHUNK):
             part = slice(start, start + CHUNK)
             density, rgb = field(positions[part], directions[part])
-            values[:, cells[part]] = torch.cat([density[None], rgb.T])
-        return cls(values.view(4, points, points, points), field.aabb, field.record)
+            values[:, cells[part]] = torch.cat([density[None], (density[:, None] * rgb).T])
+        grid.density = values[0]
+        return cls(values.view(4, *(resolution,) * 3), grid, field.record)
 
     def renderer(self) -> Renderer:
         """Made ready for pictures in motion."""
-        points = self.values.shape[1]
-        grid = OccupancyGrid(self.aabb, points)
-        grid.density = self.values[0].flatten()
-        background = torch.tensor(self.record.background, device=self.aabb.device)
-        return Renderer(self, grid, background, self.record.near, self.record.far, FRAMES.march)
+        return Renderer.of(self, FRAMES, self.grid)
 
     def __call__(self, positions: Tensor, directions: Tensor) -> tuple[Tensor, Tensor]:
         """Density (points,) and rgb (points, 3) at positions (points, 3); any direction."""
         found = self.looked_up(self.values, positions)
-        return found[0], found[1:].T
+        return found[0], (found[1:] / found[0].clamp_min(1e-9)).T
 
     def density(self, positions: Tensor) -> Tensor:
         """Density alone."""

@@ -138,16 +138,22 @@ class OccupancyGrid:
         return fine
 
     def traces(self, factor: int) -> Int[Tensor, " cells"]:
-        """Where to look more closely: the cells with a trace of matter, and their neighbours.
+        """Where to look more closely: cells with a trace of matter, and those at their faces.
 
-        A trace is a tenth of the density of an occupied cell. About a tenth of all cells come out;
-        pictures are the same to 0.001 dB as if all were looked at (docs/research/speed.md).
+        A trace is a tenth of the density of an occupied cell. A tenth to a quarter of all cells
+        come out; pictures are the same to 0.001 dB as if all were looked at
+        (docs/research/speed.md).
 
         Args:
             factor: How many times finer the cells are whose indices come out.
         """
-        found = (self.density > 0.1 * self.threshold).view(1, 1, *(self.resolution,) * 3)
-        near = F.max_pool3d(found.float(), 3, 1, 1)[0, 0] > 0
+        found = (self.density > 0.1 * self.threshold).view((self.resolution,) * 3)
+        near = found.clone()
+        for axis in range(3):
+            ahead, behind = [slice(None)] * 3, [slice(None)] * 3
+            ahead[axis], behind[axis] = slice(1, None), slice(None, -1)
+            near[tuple(ahead)] |= found[tuple(behind)]
+            near[tuple(behind)] |= found[tuple(ahead)]
         for axis in range(3):
             near = near.repeat_interleave(factor, axis)
         return near.flatten().nonzero()[:, 0]

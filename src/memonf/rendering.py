@@ -34,6 +34,11 @@ __all__ = [
 ]
 
 
+#: Rays of a picture that are marched at once: many share the cost of each operation, and what is
+#: known of each step of theirs takes some tens of megabytes.
+RAYS_AT_ONCE = 16384
+
+
 @dataclass(frozen=True)
 class Sampling:
     """How closely a field is looked at for pictures.
@@ -165,16 +170,25 @@ class Renderer:
     march: MarchSettings = PICTURES.march
 
     @classmethod
-    def of(cls, field: RadianceField, sampling: Sampling = PICTURES) -> Renderer:
-        """Look for matter in the field once, and keep what pictures of it need."""
-        grid = OccupancyGrid.close_to(
-            field.density, field.aabb, sampling.resolution, sampling.factor
-        )
+    def of(
+        cls, field: RadianceField, sampling: Sampling = PICTURES, grid: OccupancyGrid | None = None
+    ) -> Renderer:
+        """Look for matter in the field once, and keep what pictures of it need.
+
+        Args:
+            field: The field.
+            sampling: How closely it is looked at.
+            grid: Its occupancy, where a caller has looked already.
+        """
+        if grid is None:
+            grid = OccupancyGrid.close_to(
+                field.density, field.aabb, sampling.resolution, sampling.factor
+            )
         background = torch.tensor(field.record.background, device=field.aabb.device)
         return cls(field, grid, background, field.record.near, field.record.far, sampling.march)
 
     @torch.no_grad()
-    def view(self, cameras: Cameras, view: int, rays_at_once: int = 4096) -> Rendering:
+    def view(self, cameras: Cameras, view: int, rays_at_once: int = RAYS_AT_ONCE) -> Rendering:
         """Picture of one camera: arrays of shape (height, width, ...) on the field's device."""
         rays = cameras.to(self.grid.aabb.device).view_rays(view)
         parts = [

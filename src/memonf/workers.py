@@ -71,15 +71,31 @@ class Workers:
                 process.terminate()  # SIGTERM: a training saves its state
         self.pool.shutdown(wait=True, cancel_futures=True)
 
-    def run(self, jobs: Sequence[Any], observe: Observer) -> list[Any]:
-        """Run all jobs; results in the order of the jobs. The first error stops everything."""
+    def run(
+        self,
+        jobs: Sequence[Any],
+        observe: Observer,
+        then: Callable[[Any], Sequence[Any]] = lambda result: (),
+    ) -> list[Any]:
+        """Run all jobs; the first error stops everything.
+
+        Args:
+            jobs: What to run.
+            observe: Told of every job's progress.
+            then: Further jobs that a result calls for.
+
+        Returns:
+            Results in the order of the jobs, then those of the jobs that came up on the way.
+        """
         futures = [self.pool.submit(run_job, job) for job in jobs]
         waiting: set[Future[Any]] = set(futures)
         while waiting:
             done, waiting = wait(waiting, timeout=0.2, return_when=FIRST_COMPLETED)
             self.pass_on(observe)
             for future in done:
-                future.result()
+                called_for = [self.pool.submit(run_job, job) for job in then(future.result())]
+                futures += called_for
+                waiting |= set(called_for)
         self.pass_on(observe)
         return [future.result() for future in futures]
 

@@ -18,17 +18,19 @@ from .fields import Field, Record, known
 from .knowledge import SOLID_RESOLUTION
 from .typing import Float, Tensor
 
-__all__ = ["BLENDS", "STARTS", "TITLES", "Blend"]
+__all__ = ["BLENDS", "FROM_PARENT", "STARTS", "TITLES", "Blend"]
 
 #: Name -> how the parents are weighed.
 BLENDS: dict[str, Literal["knowledge", "distance"]] = {
     "blend": "knowledge",
     "blend_by_distance": "distance",
 }
+#: The yardstick that is the same as `distill` itself if that starts from the first parent.
+FROM_PARENT = "distill_from_parent"
 #: Name -> settings of `distill`.
 STARTS: dict[str, dict[str, Any]] = {
     "distill_from_merge": {"start": "merge"},
-    "distill_from_parent": {"start": "parent"},
+    FROM_PARENT: {"start": "parent"},
     "distill_from_scratch": {"start": "scratch"},
 }
 #: Names for people.
@@ -74,6 +76,11 @@ class Blend:
         )
         self.knowledge = [known(parent) for parent in parents]
         self.cell = float((self.aabb[1] - self.aabb[0]).mean()) / SOLID_RESOLUTION
+
+    @property
+    def view_dependent(self) -> bool:
+        """Does the colour depend on the viewing direction?"""
+        return any(parent.view_dependent for parent in self.parents)
 
     def weights(self, positions: Float[Tensor, "points 3"]) -> Float[Tensor, "parents points"]:
         """Weight of each parent at each position, sum 1."""

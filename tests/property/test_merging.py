@@ -372,6 +372,20 @@ def test_two_parents_merge_to_the_same_bits_in_both_orders(name: str) -> None:
     assert content_hash(one) != content_hash(swapped)
 
 
+def test_the_parent_a_distillation_says_it_started_from_is_the_one() -> None:
+    """From the best start, or told to start from that parent: the same bits, and no other's."""
+    parents = [knowing(seed=1), knowing(seed=2)]
+    best = merge(parents, "distill", **settings("distill"))
+    chosen = best.report["distill"]["start_parent"]
+    assert chosen in (0, 1)
+    first = [parents[chosen], parents[1 - chosen]]
+    told = merge(first, "distill", start="parent", **settings("distill"))
+    other = merge(first[::-1], "distill", start="parent", **settings("distill"))
+    assert told.report["distill"]["start_parent"] == 0
+    assert content_hash(told.field) == content_hash(best.field)
+    assert content_hash(other.field) != content_hash(best.field)
+
+
 @pytest.mark.parametrize("name", ["distill", "gauss_newton"])
 def test_three_parents_merge_to_the_same_bits_in_any_order(name: str) -> None:
     a, b, c = (knowing(seed=seed) for seed in (1, 2, 3))

@@ -12,7 +12,8 @@ from torch.nn import functional as F
 from memonf.baking import BakedField, preview
 from memonf.cameras import turntable
 from memonf.errors import InputError
-from memonf.rendering import Renderer
+from memonf.occupancy import OccupancyGrid
+from memonf.rendering import PICTURES, Renderer
 
 BOX = torch.tensor([[-1.0, -1.0, -1.0], [1.0, 1.0, 1.0]])
 
@@ -38,7 +39,7 @@ class SoftBall:
 def test_at_its_points_the_grid_holds_the_field_and_between_them_the_mean() -> None:
     """Exactly at the points; half-way between two points in matter, their mean."""
     ball = SoftBall()
-    baked = BakedField.of(ball, points=32)
+    baked = BakedField.of(ball, 32)
     point, other = torch.tensor([[0.03125, 0.09375, -0.15625], [0.09375, 0.09375, -0.15625]])
     at_points = ball(torch.stack([point, other]), torch.zeros(2, 3))
     for part, truth in zip(
@@ -47,6 +48,29 @@ def test_at_its_points_the_grid_holds_the_field_and_between_them_the_mean() -> N
         torch.testing.assert_close(part, truth, rtol=1e-4, atol=1e-4)
     between = baked((point + other)[None] / 2, torch.zeros(1, 3))
     torch.testing.assert_close(between[1][0], at_points[1].mean(0), rtol=1e-4, atol=1e-4)
+
+
+def test_colours_at_the_border_of_matter_are_not_those_of_the_air_beside_it() -> None:
+    """Half-way between the last point in matter and the first in air: its colour, half as dense."""
+    values = torch.zeros(4, 8, 8, 8)
+    values[:, :4] = torch.tensor([5.0, 4.0, 3.0, 1.0])[:, None, None, None]
+    baked = BakedField(values, OccupancyGrid(BOX, 8), SoftBall().record)
+    inside = torch.tensor([[-0.125, 0.125, 0.125]])
+    border = inside + torch.tensor([[0.125, 0.0, 0.0]])
+    (dense,), (colour,) = baked(inside, inside)
+    (thin,), (beside,) = baked(border, border)
+    torch.testing.assert_close(beside, colour)
+    assert float(thin) == pytest.approx(float(dense) / 2)
+
+
+def test_pictures_by_a_baked_fields_grid_are_those_by_the_fields_own() -> None:
+    """A field is looked at once for both; its scored pictures do not change by a bit."""
+    cameras = turntable(1, 32, 3.0, torch.zeros(3), elevation=20.0, field_of_view=40.0)
+    field = small_field("tiny_nerf")
+    baked = BakedField.of(field, PICTURES.resolution, PICTURES.factor)
+    shared, own = Renderer.of(field, grid=baked.grid), Renderer.of(field)
+    assert float((own.view(cameras, 0).rgb - 1).abs().max()) > 0.1
+    assert torch.equal(shared.view(cameras, 0).rgb, own.view(cameras, 0).rgb)
 
 
 def test_previews_look_like_the_field() -> None:
@@ -61,7 +85,7 @@ def test_previews_look_like_the_field() -> None:
 
 def test_view_dependent_colours_are_those_seen_from_outside() -> None:
     """A direction-coloured ball is baked as seen by cameras that look at its middle."""
-    baked = BakedField.of(SoftBall(view_dependent=True), points=64)
+    baked = BakedField.of(SoftBall(view_dependent=True), 64)
     surface = F.normalize(torch.randn(20, 3, generator=torch.Generator().manual_seed(0)), dim=1)
     _, rgb = baked(0.55 * surface, torch.zeros(20, 3))
     assert float((rgb - (-surface * 0.5 + 0.5)).abs().max()) < 0.06
@@ -70,7 +94,7 @@ def test_view_dependent_colours_are_those_seen_from_outside() -> None:
 def test_all_architectures_bake() -> None:
     """Fields of the project, view-dependent ones too; odd sizes are refused."""
     for kind in ("tiny_nerf", "nerf", "siren"):
-        baked = BakedField.of(small_field(kind), points=16)
+        baked = BakedField.of(small_field(kind), 16)
         assert baked.density(torch.zeros(2, 3)).shape == (2,)
     with pytest.raises(InputError, match="multiple of 4"):
-        BakedField.of(small_field("tiny_nerf"), points=30)
+        BakedField.of(small_field("tiny_nerf"), 30)

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from ..baking import BakedField
 from ..checkpoint import load, save
 from ..data import Scene, Views
 from ..errors import FieldFileError
@@ -18,7 +19,7 @@ from ..export.turntables import field_turntable
 from ..export.video import to_bytes
 from ..fields import Field, FieldConfig, known
 from ..merging import merge
-from ..rendering import FRAMES, Renderer
+from ..rendering import FRAMES, PICTURES, Renderer
 from ..resume import train_to_file
 from ..training import INITIAL_PARAMS, TrainSettings, new_trainer
 from ..typing import Tensor
@@ -81,6 +82,7 @@ class ScoreJob:
         name = self.name.removesuffix(BATCH_NORM)
         method = "train"
         path: Path | None = self.path
+        start_parent: int | None = None
         scored: Field | Blend
         if name in BLENDS:
             parents = [load(parent, device) for parent in self.parents]
@@ -96,12 +98,13 @@ class ScoreJob:
                 self.parents, method, seed=self.seed, device=device, force=True, **settings
             )
             scored, seconds = result.field, float(result.report["seconds"])
+            start_parent = result.report.get("distill", {}).get("start_parent")
             save(scored, self.path)
         else:
             scored = load(self.path, device)
             seconds = float(scored.record.training["seconds_done"])
         scene = self.settings.scene()
-        renderer = Renderer.of(scored)
+        renderer, in_motion = made_ready(scored, self.settings.frames > 0 and self.seed == 0)
         drawn: dict[str, Tensor] = {}
         scores = evaluate(
             scored, scene, most_views=self.settings.most_views, renderer=renderer,
@@ -111,13 +114,15 @@ class ScoreJob:
         view_psnr = {view.name: view.psnr for view in scores.views}
         names = picture_views(scene, self.settings)[0].names
         frames: tuple[np.ndarray, ...] = ()
-        if self.seed == 0:
-            frames = turntable_frames(scored, renderer, self.settings)
+        if in_motion is not None:
+            cameras = field_turntable(scored, self.settings.frames, self.settings.size)
+            views = (in_motion.view(cameras, index) for index in range(len(cameras)))
+            frames = tuple(to_bytes(view.rgb) for view in views)
         report(self.title, 1.0, f"PSNR {score['all']:5.2f} dB")
         return Scored(
             self.name, method, self.seed, seconds, score, similarity, counts, view_psnr, path,
             tuple(to_bytes(drawn[name]) for name in names), tuple(view_psnr[n] for n in names),
-            frames,
+            frames, start_parent,
         )  # fmt: skip
 
 
@@ -185,15 +190,18 @@ def picture_views(
     return test[places], groups
 
 
-def turntable_frames(
-    scored: Field | Blend, renderer: Renderer, settings: CompareSettings
-) -> tuple[np.ndarray, ...]:
-    """One turn around the middle of a field's box, at the distance of its training cameras."""
-    if settings.frames == 0:
-        return ()
-    cameras = field_turntable(scored, settings.frames, settings.size)
-    quick = replace(renderer, march=FRAMES.march)
-    return tuple(to_bytes(quick.view(cameras, index).rgb) for index in range(settings.frames))
+def made_ready(field: Field | Blend, film: bool) -> tuple[Renderer, Renderer | None]:
+    """A field made ready for pictures to score and, if wanted, for the frames of a film.
+
+    Where colours do not depend on the viewing direction it is baked for films, by the same look at
+    it: a frame then costs half, and cannot be told from one of the network
+    (docs/research/speed.md).
+    """
+    if film and not field.view_dependent:
+        baked = BakedField.of(field, PICTURES.resolution, PICTURES.factor)
+        return Renderer.of(field, grid=baked.grid), baked.renderer()
+    renderer = Renderer.of(field)
+    return renderer, replace(renderer, march=FRAMES.march) if film else None
 
 
 def already_trained(path: Path, fresh: Field) -> bool:

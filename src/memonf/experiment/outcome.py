@@ -31,6 +31,7 @@ class Scored:
         pictures: Renderings of the chosen test views, uint8 (height, width, 3); first pair only.
         picture_psnr: dB of each of them.
         frames: Turntable, uint8 (height, width, 3) each; first pair only.
+        start_parent: Number of the parent that a distillation started from, if it did from one.
     """
 
     name: str
@@ -45,6 +46,7 @@ class Scored:
     pictures: tuple[np.ndarray, ...] = ()
     picture_psnr: tuple[float, ...] = ()
     frames: tuple[np.ndarray, ...] = ()
+    start_parent: int | None = None
 
     def rows(self) -> list[dict[str, Any]]:
         """One row for each group, as in ``scores.json``."""

@@ -19,7 +19,7 @@ from ..export.video import to_bytes
 from ..fields import FIELDS, FieldConfig
 from ..merging import METHODS
 from ..workers import Observer, Workers
-from ..yardsticks import BLENDS, STARTS
+from ..yardsticks import BLENDS, FROM_PARENT, STARTS
 from .jobs import CurveJob, ScoreJob, TrainJob, curve_views, picture_views
 from .outcome import Curve, Outcome, Scored, oracle
 from .settings import BATCH_NORM, GROUPS, CompareSettings
@@ -85,10 +85,25 @@ def compare(
         ]
     # The longest first, so that no core waits at the end.
     training.sort(key=lambda job: job.group != "all")
+    # Where `distill` itself starts from the first parent, that yardstick is the same field.
+    from_parent = {job.seed: job for job in scoring if job.name == FROM_PARENT}
+    scoring = [job for job in scoring if job.name != FROM_PARENT]
+
+    def started_elsewhere(result: Any) -> list[ScoreJob]:
+        distilled = isinstance(result, Scored) and result.name == "distill"
+        if distilled and result.start_parent != 0 and result.seed in from_parent:
+            return [from_parent[result.seed]]
+        return []
+
     with Workers(settings.workers) as workers:
         workers.run(training, observe)
-        results = workers.run([*scoring, *curves], observe)
+        results = workers.run([*scoring, *curves], observe, started_elsewhere)
     fields = [result for result in results if isinstance(result, Scored)]
+    fields += [
+        replace(scored, name=FROM_PARENT)
+        for scored in fields
+        if scored.name == "distill" and scored.start_parent == 0 and scored.seed in from_parent
+    ]
     by_name = {(scored.name, scored.seed): scored for scored in fields}
     between = [result for result in results if isinstance(result, Curve)]
     fields += [

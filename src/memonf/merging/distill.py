@@ -96,10 +96,10 @@ class Distill(MergeMethod):
         collected = clock.seconds
         first = [lesson.part(0, parts) for lesson in lessons]
         student, start = pick_start(problem, name, config, aabb, first, self.start)
-        steps, psnr = teach(student, start, problem, shared, lessons, parts, clock)
+        steps, psnr = teach(student, start.kind, problem, shared, lessons, parts, clock)
         problem.report["distill"] = {
             "student": name,
-            "start": start,
+            **start.described(),
             "steps": steps,
             "rays": round(sum(lesson.drawn for lesson in lessons)),
             "seconds_collecting": round(collected, 3),

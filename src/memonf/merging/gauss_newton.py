@@ -74,12 +74,12 @@ class GaussNewton(MergeMethod):
         shared = SharedGrid.of(problem.parents, problem.knowledge, aabb)
         lesson = join_lessons(ask_parents(problem, shared, self.rays))
         first = problem.parents.facts[0]
-        start, kind = pick_start(problem, first.name, first.config, first.aabb, [lesson])
+        start, found = pick_start(problem, first.name, first.config, first.aabb, [lesson])
         empty = shared.empty_points(self.rays // 4, torch.Generator().manual_seed(problem.seed))
         cell = float(shared.grid.cell.min())
         names = [name for name, _ in start.named_parameters()]
         solved = solve_params(start, names, lesson, empty, cell, self.iterations, self.damping)
-        problem.report["gauss_newton"] = {"start": kind, "length": solved.length}
+        problem.report["gauss_newton"] = {**found.described(), "length": solved.length}
         return solved.params
 
 

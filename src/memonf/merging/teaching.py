@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Iterator, Sequence
+from typing import Any, NamedTuple
 
 import torch
 
@@ -19,7 +20,23 @@ from .lessons import BLOCK, Lesson, SharedGrid, draw_lesson, join_lessons, ray_e
 from .parents import ParentFacts, check_alike
 from .repair import ActivationMatchingRepair
 
-__all__ = ["ask_parents", "cameras_of", "pick_start"]
+__all__ = ["Start", "ask_parents", "cameras_of", "pick_start"]
+
+
+class Start(NamedTuple):
+    """What a merged field starts from.
+
+    Attributes:
+        kind: parent, merge or scratch.
+        parent: Number of the parent, if it is one.
+    """
+
+    kind: str
+    parent: int | None = None
+
+    def described(self) -> dict[str, Any]:
+        """For a merge's report."""
+        return {"start": self.kind, "start_parent": self.parent}
 
 
 def ask_parents(
@@ -89,8 +106,8 @@ def pick_start(
     aabb: Float[Tensor, "2 3"],
     lessons: Sequence[Lesson],
     wanted: str = "best",
-) -> tuple[Field, str]:
-    """The field that a merge starts from, and what it is: parent, merge or scratch.
+) -> tuple[Field, Start]:
+    """The field that a merge starts from, and what it is.
 
     Args:
         problem: The parents.
@@ -113,34 +130,34 @@ def pick_start(
         if len(alike) < len(facts):
             raise InputError("start `merge`: the student is not of the parents' kind")
         student.load_state_dict(ActivationMatchingRepair().combine(problem))
-        return student, "merge"
+        return student, Start("merge")
     if wanted == "parent":
         if 0 not in alike:
             raise InputError("start `parent`: the student is not of the first parent's kind")
         student.load_state_dict(problem.params(0))
-        return student, "parent"
+        return student, Start("parent", 0)
     if wanted == "scratch" or not alike:
-        return student, "scratch"
+        return student, Start("scratch")
     lesson = join_lessons(lessons)
     background = torch.tensor(facts[0].record.background).to(aabb)
-    least, chosen = math.inf, ("scratch", dict(student.state_dict()))
-    for kind, state in starts_like(problem, alike):
+    least, chosen = math.inf, (Start("scratch"), dict(student.state_dict()))
+    for start, state in starts_like(problem, alike):
         student.load_state_dict(state)
         density, rgb = student(lesson.samples.positions, lesson.directions)
         error = float(ray_error(lesson, density, rgb, background))
         if error < least:
-            least, chosen = error, (kind, {key: tensor.clone() for key, tensor in state.items()})
+            least, chosen = error, (start, {key: tensor.clone() for key, tensor in state.items()})
     student.load_state_dict(chosen[1])
     return student, chosen[0]
 
 
-def starts_like(problem: MergeProblem, alike: Sequence[int]) -> Iterator[tuple[str, Params]]:
+def starts_like(problem: MergeProblem, alike: Sequence[int]) -> Iterator[tuple[Start, Params]]:
     """Each parent of the student's kind, and their average if all of them are."""
     facts = problem.parents.facts
     # In the order of their content: sums of floats depend on the order, merges must not.
     ordered = sorted(alike, key=lambda number: facts[number].content)
     for number in ordered:
-        yield "parent", problem.params(number)
+        yield Start("parent", number), problem.params(number)
     if len(alike) == len(facts):
         everyone = (problem.params(number) for number in ordered)
-        yield "merge", combine_params(everyone, [problem.coefficients[n] for n in ordered])
+        yield Start("merge"), combine_params(everyone, [problem.coefficients[n] for n in ordered])
