@@ -5,7 +5,9 @@ from __future__ import annotations
 import dataclasses
 import os
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import pytest
 from jaxtyping import install_import_hook
 
@@ -40,10 +42,13 @@ import torch  # noqa: E402
 import memonf  # noqa: E402
 from memonf.cameras import turntable  # noqa: E402
 from memonf.checkpoint import content_hash  # noqa: E402
-from memonf.fields import Field, build_field  # noqa: E402
+from memonf.experiment import Alignment, Curve, Outcome, Scored  # noqa: E402
+from memonf.fields import Field, build_field, known  # noqa: E402
 from memonf.fields.nerf import NerfConfig  # noqa: E402
 from memonf.fields.siren import SirenConfig  # noqa: E402
 from memonf.fields.tiny_nerf import TinyNerfConfig  # noqa: E402
+from memonf.merging import LayerSimilarity  # noqa: E402
+from memonf.symmetry import find_symmetry, permute  # noqa: E402
 from memonf.training import INITIAL_PARAMS, SHARED_SEED  # noqa: E402
 
 torch.set_num_threads(1)
@@ -144,3 +149,55 @@ def lego() -> Path:
     if not folder.exists():
         pytest.skip(f"real data is not at hand ({folder}); set MEMONF_DATA to its folder")
     return folder
+
+
+def knowing_pair(shuffled: bool = False) -> list[Field]:
+    """Two small fields that have recorded what they saw; or one and itself in another order."""
+    pair = [small_field("tiny_nerf", 1), small_field("tiny_nerf", 1 if shuffled else 2)]
+    if shuffled:
+        symmetry = find_symmetry(pair[1])
+        order = symmetry.random(torch.Generator().manual_seed(5))
+        pair[1].load_state_dict(permute(dict(pair[1].state_dict()), symmetry, order))
+    for field in pair:
+        field.record = dataclasses.replace(field.record, knowledge=known(field))
+    return pair
+
+
+def small_outcome(**changes: Any) -> Outcome:
+    """An experiment as it comes out, with made-up figures and pictures of one colour."""
+    truth = (plain(10), plain(40))
+
+    def scored(name: str, psnr: float, shade: int, frames: bool = True) -> Scored:
+        groups = {"front": psnr + 1, "rear": psnr - 1, "all": psnr}
+        return Scored(
+            name, "train" if name in ("front", "rear") else name, 0, 1.5, 1000, groups,
+            dict.fromkeys(groups, 0.9), {"front": 1, "rear": 1, "all": 2},
+            {"a": psnr + 1, "b": psnr - 1}, None,
+            tuple(plain(shade + 30 * place) for place in range(2)), (psnr, psnr),
+            tuple(plain(shade + 9 * frame) for frame in range(3)) if frames else (),
+        )  # fmt: skip
+
+    fields = (
+        scored("front", 24.0, 10), scored("rear", 23.0, 90), scored("oracle", 30.0, 10, False),
+        scored("joint", 29.0, 20), scored("average", 19.0, 180), scored("distill", 28.0, 30),
+    )  # fmt: skip
+    generator = torch.Generator().manual_seed(0)
+    layer = LayerSimilarity("layers.0", torch.rand(5, 5, generator=generator), torch.eye(5))
+    settings = {
+        "data": "embedded:robot", "data_name": "robot", "seeds": 1, "steps": 10, "seed": 0,
+        "background": [1.0, 1.0, 1.0], "command": "memonf demo --out demo", "most_views": None,
+        "train": {"seconds": None, "optimizer": "muon", "weight_decay": 0.1,
+                  "initialization": "shared"},
+        "config": {"width": 8}, "field": "tiny_nerf", "version": "0", "torch": "2",
+        "python": "3", "machine": "a machine", "workers": 2,
+    }  # fmt: skip
+    whole = Outcome(
+        settings, fields, (Curve("average", (0.0, 0.5, 1.0), (24.0, 19.0, 23.0)),),
+        Alignment((layer,)), (), truth, ("front a", "rear b"), 12.0,
+    )  # fmt: skip
+    return dataclasses.replace(whole, **changes)
+
+
+def plain(shade: int) -> np.ndarray:
+    """A picture of one grey."""
+    return np.full((16, 16, 3), shade, np.uint8)

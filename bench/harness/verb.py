@@ -11,8 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from memonf.cli.compare import shown_command
-from memonf.cli.options import Switch, parse
+from memonf.cli.options import Switch, parse, shown_command
 from memonf.errors import InputError
 from memonf.files import check_writable, write_json, write_text
 

@@ -69,6 +69,27 @@ class OccupancyGrid:
         index = scaled.clamp_(0, self.resolution - 1).long()
         return (index[..., 0] * self.resolution + index[..., 1]) * self.resolution + index[..., 2]
 
+    def within(
+        self, lower: tuple[float, float, float], upper: tuple[float, float, float]
+    ) -> OccupancyGrid:
+        """The same grid, empty outside a part of its box.
+
+        Args:
+            lower: Corner of that part, as shares of the box's sides, in [0, 1].
+            upper: The opposite corner.
+        """
+        part = OccupancyGrid(self.aabb, self.resolution)
+        part.threshold = self.threshold
+        kept = torch.zeros((self.resolution,) * 3, dtype=torch.bool, device=self.density.device)
+        kept[
+            tuple(
+                slice(round(low * self.resolution), round(high * self.resolution))
+                for low, high in zip(lower, upper, strict=True)
+            )
+        ] = True
+        part.density = torch.where(kept.flatten(), self.density, 0.0)
+        return part
+
     def bounds(self) -> Float[Tensor, "2 3"]:
         """Box around the occupied cells; the whole box if there are none."""
         found = self.found()

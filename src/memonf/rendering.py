@@ -10,6 +10,7 @@ Reference:
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol, runtime_checkable
 
@@ -30,6 +31,7 @@ __all__ = [
     "Sampling",
     "composite",
     "compositing_weights",
+    "join",
     "render_rays",
 ]
 
@@ -190,17 +192,31 @@ class Renderer:
     @torch.no_grad()
     def view(self, cameras: Cameras, view: int, rays_at_once: int = RAYS_AT_ONCE) -> Rendering:
         """Picture of one camera: arrays of shape (height, width, ...) on the field's device."""
-        rays = cameras.to(self.grid.aabb.device).view_rays(view)
-        parts = [
-            render_rays(
-                self.field, rays[start : start + rays_at_once], self.grid, self.march,
-                self.background, near=self.near, far=self.far,
-            )
-            for start in range(0, len(rays), rays_at_once)
-        ]  # fmt: skip
-        joined = Rendering(
-            torch.cat([part.rgb for part in parts]),
-            torch.cat([part.opacity for part in parts]),
-            torch.cat([part.depth for part in parts]),
+        return join(list(self.strips(cameras, view, rays_at_once))).reshape(
+            cameras.height, cameras.width
         )
-        return joined.reshape(cameras.height, cameras.width)
+
+    def strips(
+        self, cameras: Cameras, view: int, rays_at_once: int = RAYS_AT_ONCE
+    ) -> Iterator[Rendering]:
+        """The picture of one camera piece by piece, row after row: (rays, ...) each.
+
+        A caller may stop in between, for example where the camera has moved on.
+        """
+        rays = cameras.to(self.grid.aabb.device).view_rays(view)
+        for start in range(0, len(rays), rays_at_once):
+            with torch.no_grad():
+                part = render_rays(
+                    self.field, rays[start : start + rays_at_once], self.grid, self.march,
+                    self.background, near=self.near, far=self.far,
+                )  # fmt: skip
+            yield part
+
+
+def join(parts: Sequence[Rendering]) -> Rendering:
+    """One rendering after the other."""
+    return Rendering(
+        torch.cat([part.rgb for part in parts]),
+        torch.cat([part.opacity for part in parts]),
+        torch.cat([part.depth for part in parts]),
+    )

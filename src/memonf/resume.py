@@ -30,6 +30,8 @@ __all__ = ["state_path", "train_to_file"]
 
 #: Seconds between two renewals of the state file.
 INTERVAL = 15.0
+#: Seconds between two questions whether a training is still paused.
+PAUSE = 0.05
 
 
 def state_path(out: PathLike) -> Path:
@@ -43,6 +45,7 @@ def train_to_file(
     *,
     resume: bool = False,
     on_step: Callable[[Progress], None] | None = None,
+    paused: Callable[[], bool] = lambda: False,
 ) -> Field:
     """Train to the end and write the field file; keep the state in case of an interruption.
 
@@ -51,6 +54,7 @@ def train_to_file(
         out: Field file to write.
         resume: Continue from the state beside `out`, if there is one.
         on_step: Called after each step.
+        paused: Asked after each step, and again and again while it says so before the next.
 
     Raises:
         InputError: The state beside `out` is of a run with other settings.
@@ -66,6 +70,8 @@ def train_to_file(
             progress = trainer.step()
             if on_step is not None:
                 on_step(progress)
+            while paused() and not interrupted:
+                time.sleep(PAUSE)
             if interrupted or time.monotonic() - saved > INTERVAL:
                 save_state(trainer, state)
                 saved = time.monotonic()

@@ -82,6 +82,10 @@ class Blend:
         """Does the colour depend on the viewing direction?"""
         return any(parent.view_dependent for parent in self.parents)
 
+    def parameter_count(self) -> int:
+        """Number of params that a picture needs: those of all parents."""
+        return sum(parent.parameter_count() for parent in self.parents)
+
     def weights(self, positions: Float[Tensor, "points 3"]) -> Float[Tensor, "parents points"]:
         """Weight of each parent at each position, sum 1."""
         if self.weighting == "knowledge":

@@ -372,6 +372,25 @@ def test_two_parents_merge_to_the_same_bits_in_both_orders(name: str) -> None:
     assert content_hash(one) != content_hash(swapped)
 
 
+def test_with_a_memory_merges_are_the_same_and_nothing_is_aligned_twice(
+    method: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    parents = [parent_for(method, "tiny_nerf", seed) for seed in (1, 2)]
+    shares = ([0.5, 0.5], [0.8, 0.2], [1.0, 0.0])
+    plain = [merge(parents, method, coefficients=one, **settings(method)) for one in shares]
+    memory: dict[Any, Any] = {}
+    found = [merge(parents, method, coefficients=shares[0], memory=memory, **settings(method))]
+    # What was found serves from here on.
+    monkeypatch.setattr("memonf.merging.alignment.match_many", None)
+    found += [
+        merge(parents, method, coefficients=one, memory=memory, **settings(method))
+        for one in shares[1:]
+    ]
+    for kept, fresh in zip(found, plain, strict=True):
+        assert content_hash(kept.field) == content_hash(fresh.field)
+        assert kept.report.get("matching") == fresh.report.get("matching")
+
+
 def test_the_parent_a_distillation_says_it_started_from_is_the_one() -> None:
     """From the best start, or told to start from that parent: the same bits, and no other's."""
     parents = [knowing(seed=1), knowing(seed=2)]

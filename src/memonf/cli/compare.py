@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import shlex
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -19,10 +18,10 @@ from ..files import check_writable
 from ..report import summary_rows, write_report
 from ..training import TrainSettings
 from ..workers import default_workers
-from .options import Common, Switch, flag_value, parse, with_settings
+from .options import Common, Switch, flag_value, parse, shown_command, with_settings
 from .progress import jobs_progress
 
-__all__ = ["print_outcome", "run", "run_compare", "shown_command"]
+__all__ = ["print_outcome", "run", "run_compare"]
 
 EXAMPLES = """\
   memonf compare --data embedded:robot --out robot
@@ -116,11 +115,6 @@ def run(args: Sequence[str]) -> None:
     if options.quick:
         settings = quickened(settings)
     run_compare(settings, options.out, quiet=options.quiet, as_json=options.json)
-
-
-def shown_command(verb: str, args: Sequence[str]) -> str:
-    """The command to make a result again; folders of this machine are cut to their names."""
-    return shlex.join(["memonf", verb, *(Path(arg).name if "/" in arg else arg for arg in args)])
 
 
 def quickened(settings: CompareSettings) -> CompareSettings:

@@ -10,8 +10,8 @@ from ..devices import pick_device
 from ..experiment import CompareSettings
 from ..training import TrainSettings
 from ..workers import default_workers
-from .compare import run_compare, shown_command
-from .options import Common, parse
+from .compare import run_compare
+from .options import Common, parse, shown_command
 
 __all__ = ["run"]
 

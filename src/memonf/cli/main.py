@@ -27,6 +27,7 @@ VERBS = {
     "eval": "score a field on held-out views",
     "render": "make a turntable film or a picture of a field",
     "compare": "train parents, merge them by every method, score and show all of it",
+    "view": "turn fields and their merges around on a page in the browser",
     "inspect": "print what a field file holds",
     "scenes": "list the embedded scenes",
     "bench": "measure the project beside what people use instead",

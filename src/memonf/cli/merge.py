@@ -11,13 +11,23 @@ from typing import Annotated, Any
 
 import tyro
 
+from ..checkpoint import load
 from ..devices import pick_device
 from ..errors import InputError
 from ..evidence import Evidence, assess
-from ..merging import METHODS
+from ..files import check_writable
+from ..merging import METHODS, MergeResult
 from ..merging.parents import Parents
 from ..recipe import Recipe, read_recipe
-from .options import Common, Switch, flag_value, flags_given, parse, with_settings
+from .options import (
+    Common,
+    Switch,
+    flag_value,
+    flags_given,
+    parse,
+    shown_command,
+    with_settings,
+)
 from .progress import counting_progress
 
 __all__ = ["run"]
@@ -58,6 +68,7 @@ class Merge(Common):
         out: Field file to write.
         method: How to merge, see below.
         coefficients: Weight of each parent, sum 1; equal if left out.
+        report: HTML file to write: turntables, pictures side by side, what the parents know.
         without_evidence: Do not judge the merge by its parents afterwards, which takes seconds.
         force: Merge parents that contradict each other, know nothing or are one file all the same.
         seed: Seed of every random choice.
@@ -68,6 +79,7 @@ class Merge(Common):
     out: Path | None = None
     method: str = DEFAULT
     coefficients: tuple[float, ...] = ()
+    report: Path | None = None
     without_evidence: Switch = False
     force: Switch = False
     seed: int = 0
@@ -86,12 +98,18 @@ def run(args: Sequence[str]) -> None:
     recipe = with_flags(basis, method.name, options, flags_given(args))
     if recipe.out is None:
         raise InputError("--out: expected the field file to write, received none")
+    if options.report is not None:
+        if options.report.suffix != ".html":
+            raise InputError(f"--report {options.report}: expected a name that ends in .html")
+        check_writable(options.report)
     device = pick_device(options.device)
     with counting_progress(recipe.method, show=not options.quiet) as on_count:
         result = recipe.run(device, lambda share: on_count(round(100 * share), 100))
     found = None
     if not options.without_evidence:
         found = assess(result.field, Parents(recipe.parents, result.field.aabb.device))
+    if options.report is not None:
+        write_merge_report(options.report, recipe, result, found, shown_command("merge", args))
     if options.json:
         evidence = {} if found is None else {"evidence": found.as_dict()}
         print(json.dumps({"out": str(recipe.out), **result.report, **evidence}))
@@ -107,7 +125,24 @@ def run(args: Sequence[str]) -> None:
         print(WHY)
     if found is not None:
         print(in_words(found))
+    if options.report is not None:
+        print(f"Open {options.report}")
     print(f"See it with `memonf render {recipe.out} --turntable --out turntable.gif`")
+
+
+def write_merge_report(
+    path: Path, recipe: Recipe, result: MergeResult, found: Evidence | None, command: str
+) -> None:
+    """Write the page of a merge."""
+    from ..report import MergeStory, merge_page, write_page  # heavy: only when asked for
+
+    device = result.field.aabb.device
+    parents = [load(parent, device) for parent in recipe.parents]
+    names = [parent.stem for parent in map(Path, recipe.parents)]
+    if len(set(names)) < len(names):
+        names = [f"{number} {name}" for number, name in enumerate(names, 1)]
+    story = MergeStory(result.field, parents, names, result.report, found, command)
+    write_page(merge_page(story), path)
 
 
 def with_flags(recipe: Recipe, method: str, options: Any, given: set[str]) -> Recipe:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import dataclasses
+import shlex
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Annotated, Any, TypeVar, get_type_hints
 
 import tyro
@@ -11,7 +13,8 @@ from pydantic import ValidationError
 
 from ..errors import InputError
 
-__all__ = ["Common", "Switch", "flag_value", "flags_given", "parse", "with_settings"]
+__all__ = ["Common", "Switch", "flag_value", "flags_given", "parse",
+           "shown_command", "with_settings"]  # fmt: skip
 
 T = TypeVar("T")
 
@@ -80,6 +83,11 @@ def flags_given(args: Sequence[str]) -> set[str]:
     """Names of the options that stand on the command line, as attributes are called."""
     flags = (arg.partition("=")[0] for arg in args if arg.startswith("--"))
     return {flag[2:].removeprefix("no-").replace("-", "_") for flag in flags}
+
+
+def shown_command(verb: str, args: Sequence[str]) -> str:
+    """The command to make a result again; folders of this machine are cut to their names."""
+    return shlex.join(["memonf", verb, *(Path(arg).name if "/" in arg else arg for arg in args)])
 
 
 def with_settings(options: type[T], **settings: type[Any]) -> type[T]:

@@ -11,14 +11,17 @@ Called by ``memonf compare`` and ``memonf demo``; the report package draws what 
 from __future__ import annotations
 
 from .jobs import TrainJob
-from .outcome import Curve, Outcome, Scored
+from .outcome import Alignment, Curve, KnowledgePicture, Outcome, Scored
 from .run import compare
-from .settings import DISTILL_STEPS, CompareSettings
+from .settings import BATCH_NORM, DISTILL_STEPS, CompareSettings
 
 __all__ = [
+    "BATCH_NORM",
     "DISTILL_STEPS",
+    "Alignment",
     "CompareSettings",
     "Curve",
+    "KnowledgePicture",
     "Outcome",
     "Scored",
     "TrainJob",

@@ -13,22 +13,34 @@ import torch
 from ..baking import BakedField
 from ..checkpoint import load, save
 from ..data import Scene, Views
-from ..errors import FieldFileError
+from ..errors import FieldFileError, InputError, MergeError
 from ..evaluation import Scores, evaluate, spread
+from ..export.knowledge import draw_knowledge
 from ..export.turntables import field_turntable
 from ..export.video import to_bytes
 from ..fields import Field, FieldConfig, known
-from ..merging import merge
+from ..merging import alignment_similarities, merge
 from ..rendering import FRAMES, PICTURES, Renderer
 from ..resume import train_to_file
 from ..training import INITIAL_PARAMS, TrainSettings, new_trainer
 from ..typing import Tensor
 from ..workers import report
 from ..yardsticks import BLENDS, STARTS, Blend
-from .outcome import Curve, Scored
+from .outcome import Alignment, Curve, KnowledgePicture, Scored
 from .settings import BATCH_NORM, GROUPS, CompareSettings
 
-__all__ = ["CurveJob", "ScoreJob", "TrainJob", "curve_views", "picture_views"]
+__all__ = [
+    "AlignmentJob",
+    "CurveJob",
+    "KnowledgeJob",
+    "ScoreJob",
+    "TrainJob",
+    "curve_views",
+    "picture_views",
+]
+
+#: Turntable frames on a picture of knowledge, and their side in pixels.
+KNOWLEDGE_FRAMES, KNOWLEDGE_SIZE = 4, 160
 
 
 @dataclass(frozen=True)
@@ -120,7 +132,8 @@ class ScoreJob:
             frames = tuple(to_bytes(view.rgb) for view in views)
         report(self.title, 1.0, f"PSNR {score['all']:5.2f} dB")
         return Scored(
-            self.name, method, self.seed, seconds, score, similarity, counts, view_psnr, path,
+            self.name, method, self.seed, seconds, scored.parameter_count(), score, similarity,
+            counts, view_psnr, path,
             tuple(to_bytes(drawn[name]) for name in names), tuple(view_psnr[n] for n in names),
             frames, start_parent,
         )  # fmt: skip
@@ -153,6 +166,44 @@ class CurveJob:
             )
             report(self.title, done / len(steps), "")
         return Curve(self.method, tuple(steps), tuple(values))
+
+
+@dataclass(frozen=True)
+class KnowledgeJob:
+    """Draw what a parent knows."""
+
+    title: str
+    name: str
+    path: Path
+    picture: Path
+
+    def run(self) -> KnowledgePicture:
+        """Do it."""
+        field = load(self.path)
+        self.picture.parent.mkdir(parents=True, exist_ok=True)
+        draw_knowledge(
+            field, known(field), self.picture, name=self.name, frames=KNOWLEDGE_FRAMES,
+            size=KNOWLEDGE_SIZE,
+        )  # fmt: skip
+        report(self.title, 1.0, "")
+        return KnowledgePicture(self.name, self.picture)
+
+
+@dataclass(frozen=True)
+class AlignmentJob:
+    """Look at how alike the units of two parents act, before and after they are aligned."""
+
+    title: str
+    parents: tuple[Path, ...]
+
+    def run(self) -> Alignment:
+        """Do it."""
+        try:
+            found = Alignment(tuple(alignment_similarities(self.parents)))
+        except (InputError, MergeError) as error:
+            found = Alignment(why_not=str(error))
+        report(self.title, 1.0, "")
+        return found
 
 
 def curve_views(scene: Scene, settings: CompareSettings) -> tuple[str, ...]:

@@ -9,9 +9,10 @@ from typing import Any
 
 import numpy as np
 
+from ..merging import LayerSimilarity
 from .settings import BATCH_NORM, GROUPS
 
-__all__ = ["Curve", "Outcome", "Scored", "oracle"]
+__all__ = ["Alignment", "Curve", "KnowledgePicture", "Outcome", "Scored", "oracle"]
 
 
 @dataclass(frozen=True)
@@ -23,6 +24,8 @@ class Scored:
         method: ``train`` or the merge method.
         seed: Number of the seed pair.
         seconds: Time its training or merge took.
+        parameters: Number of params that a picture of it needs: of blends and oracles, those of
+            both parents.
         psnr: dB on each group.
         ssim: On each group.
         views: Number of test views of each group.
@@ -38,6 +41,7 @@ class Scored:
     method: str
     seed: int
     seconds: float
+    parameters: int
     psnr: dict[str, float]
     ssim: dict[str, float]
     views: dict[str, int]
@@ -80,6 +84,32 @@ class Curve:
 
 
 @dataclass(frozen=True)
+class KnowledgePicture:
+    """What a parent knows, drawn.
+
+    Attributes:
+        name: The parent.
+        path: PNG file.
+    """
+
+    name: str
+    path: Path
+
+
+@dataclass(frozen=True)
+class Alignment:
+    """What aligning two parents does to the likeness of their units.
+
+    Attributes:
+        layers: One entry for each group of units, in the order of the network.
+        why_not: In words why the parents cannot be aligned; empty if they can.
+    """
+
+    layers: tuple[LayerSimilarity, ...] = ()
+    why_not: str = ""
+
+
+@dataclass(frozen=True)
 class Outcome:
     """All that came out.
 
@@ -87,6 +117,8 @@ class Outcome:
         settings: Settings, versions and machine, as plain values.
         fields: Every scored field, parents first.
         curves: Interpolation curves of the first seed pair.
+        alignment: Of the parents of the first seed pair.
+        knowledge: Of each parent of the first seed pair.
         truth: The chosen test views, uint8 (height, width, 3).
         view_names: Their names and groups.
         seconds: Wall time of the whole.
@@ -95,6 +127,8 @@ class Outcome:
     settings: dict[str, Any]
     fields: tuple[Scored, ...]
     curves: tuple[Curve, ...]
+    alignment: Alignment
+    knowledge: tuple[KnowledgePicture, ...]
     truth: tuple[np.ndarray, ...]
     view_names: tuple[str, ...]
     seconds: float
@@ -121,6 +155,7 @@ def oracle(front: Scored, rear: Scored, groups: Sequence[str]) -> Scored:
         "oracle",
         front.seed,
         0.0,
+        front.parameters + rear.parameters,
         both({group: parent.psnr for group, parent in of.items()}),
         both({group: parent.ssim for group, parent in of.items()}),
         front.views,

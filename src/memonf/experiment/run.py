@@ -20,8 +20,16 @@ from ..fields import FIELDS, FieldConfig
 from ..merging import METHODS
 from ..workers import Observer, Workers
 from ..yardsticks import BLENDS, FROM_PARENT, STARTS
-from .jobs import CurveJob, ScoreJob, TrainJob, curve_views, picture_views
-from .outcome import Curve, Outcome, Scored, oracle
+from .jobs import (
+    AlignmentJob,
+    CurveJob,
+    KnowledgeJob,
+    ScoreJob,
+    TrainJob,
+    curve_views,
+    picture_views,
+)
+from .outcome import Alignment, Curve, KnowledgePicture, Outcome, Scored, oracle
 from .settings import BATCH_NORM, GROUPS, CompareSettings
 
 __all__ = ["compare"]
@@ -97,7 +105,7 @@ def compare(
 
     with Workers(settings.workers) as workers:
         workers.run(training, observe)
-        results = workers.run([*scoring, *curves], observe, started_elsewhere)
+        results = workers.run([*scoring, *curves, *looks(out)], observe, started_elsewhere)
     fields = [result for result in results if isinstance(result, Scored)]
     fields += [
         replace(scored, name=FROM_PARENT)
@@ -106,6 +114,7 @@ def compare(
     ]
     by_name = {(scored.name, scored.seed): scored for scored in fields}
     between = [result for result in results if isinstance(result, Curve)]
+    (alignment,) = (result for result in results if isinstance(result, Alignment))
     fields += [
         oracle(by_name[f"front{suffix}", seed], by_name[f"rear{suffix}", seed], groups)
         for suffix, _ in variants
@@ -121,10 +130,22 @@ def compare(
         described(settings, scene, base),
         tuple(fields),
         tuple(whole_curve(settings, scene, curve, by_name) for curve in between),
+        alignment,
+        tuple(result for result in results if isinstance(result, KnowledgePicture)),
         tuple(to_bytes(views.picture(i, scene.background_rgb)) for i in range(len(views))),
         tuple(f"{group} {name}" for group, name in zip(groups, views.names, strict=True)),
         time.perf_counter() - started,
     )
+
+
+def looks(out: Path) -> list[KnowledgeJob | AlignmentJob]:
+    """Jobs that draw what the parents of the first seed pair know, and look at their units."""
+    paths = {group: out / "fields" / "pair0" / f"{group}.safetensors" for group in GROUPS}
+    drawing = [
+        KnowledgeJob(f"what {group} knows", group, path, out / "knowledge" / f"{group}.png")
+        for group, path in paths.items()
+    ]
+    return [*drawing, AlignmentJob("units side by side", tuple(paths.values()))]
 
 
 def whole_curve(

@@ -103,6 +103,20 @@ class KnowledgeColours:
     knowledge: Knowledge
     colours: Tensor
 
+    @property
+    def aabb(self) -> Tensor:
+        """Box of the field."""
+        return self.field.aabb
+
+    @property
+    def record(self) -> Record:
+        """Record of the field."""
+        return self.field.record
+
+    def density(self, positions: Tensor) -> Tensor:
+        """Density alone."""
+        return self.field.density(positions)
+
     def __call__(self, positions: Tensor, directions: Tensor) -> tuple[Tensor, Tensor]:
         """Density (points,) and rgb (points, 3)."""
         views = self.knowledge.views_at(positions).long()

@@ -2,18 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 
 import torch
 
-from ..matching import Matcher, Member, match_many, readouts, way_between
+from ..fields import Field
+from ..matching import Matcher, Member, match_many, readouts, similarities, way_between
 from ..matching.activations import Similarity
 from ..matching.matcher import apply_steps
 from ..symmetry import Params
+from ..typing import Float, PathLike, Tensor
 from .base import MergeProblem
+from .parents import Parents, check_alike
 from .positions import Positions
 
-__all__ = ["align"]
+__all__ = ["LayerSimilarity", "align", "alignment_similarities"]
+
+#: Positions at which units are compared for a look at an alignment.
+LOOKED_AT = 8192
 
 
 def align(
@@ -34,6 +41,27 @@ def align(
             the trust in both.
         similarity: How activations are compared.
     """
+    if problem.memory is None:
+        yield from aligned_one_by_one(problem, matcher, positions, similarity)
+        return
+    found, figures = problem.remember(
+        ("aligned", matcher, positions is None, similarity),
+        lambda: (
+            list(aligned_one_by_one(problem, matcher, positions, similarity)),
+            problem.report["matching"],
+        ),
+    )
+    problem.report["matching"] = figures
+    yield from found
+
+
+def aligned_one_by_one(
+    problem: MergeProblem,
+    matcher: Matcher,
+    positions: Positions | None,
+    similarity: Similarity,
+) -> Iterator[Params]:
+    """What `align` gives, found anew; one parent's params are in memory at a time."""
     facts = problem.parents.facts
     order = sorted(range(len(facts)), key=lambda number: facts[number].content)
 
@@ -53,3 +81,52 @@ def align(
         params = problem.params(number)
         steps = way_between(problem.symmetry, way[number], way[0])
         yield params if number == 0 else apply_steps(params, problem.symmetry, steps)
+
+
+@dataclass(frozen=True)
+class LayerSimilarity:
+    """How alike the units of two parents act in one group of units.
+
+    Attributes:
+        group: Name of the group, see `memonf.symmetry.Group`.
+        before: (units, units), correlation in [-1, 1] of the first parent's units (rows) with the
+            second's (columns) at the same points, as the parents are.
+        after: The same once the second parent is aligned to the first.
+    """
+
+    group: str
+    before: Float[Tensor, "units units"]
+    after: Float[Tensor, "units units"]
+
+    def diagonals(self) -> tuple[float, float]:
+        """Mean correlation of units that share a slot, before and after."""
+        before, after = (float(found.diagonal().mean()) for found in (self.before, self.after))
+        return before, after
+
+
+@torch.no_grad()
+def alignment_similarities(
+    parents: Sequence[Field | PathLike], *, seed: int = 0
+) -> list[LayerSimilarity]:
+    """Look at what alignment by params and activations together does to two parents, by layer.
+
+    Args:
+        parents: Two fields, or their files.
+        seed: Seed of the points at which they are compared.
+
+    Raises:
+        MergeError: They are not alike, or the symmetry that was found is none.
+        InputError: The forward pass cannot be read.
+    """
+    given = Parents(parents, "cpu")
+    check_alike(given.facts)
+    problem = MergeProblem(given, (0.5, 0.5), seed)
+    positions = problem.positions(LOOKED_AT, 0.25, True)
+    trust = positions.trust.prod(0)
+    _, aligned = align(problem, Matcher(activations=0.5, seed=seed), positions)
+    first, second, moved = given[0], given[1], problem.field_with(aligned)
+    before, after = (
+        similarities(problem.symmetry, first, other, positions.inputs, weights=trust)
+        for other in (second, moved)
+    )
+    return [LayerSimilarity(name, before[name], after[name]) for name in before]

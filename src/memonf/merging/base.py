@@ -15,10 +15,10 @@ import itertools
 import math
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Any, ClassVar
+from typing import Any, ClassVar, TypeVar
 
 import torch
 from pydantic import TypeAdapter, ValidationError
@@ -62,6 +62,8 @@ MOST_CHANGE = 1e-4
 #: Seeds lie in [-SEEDS, SEEDS), as torch takes them.
 SEEDS = 1 << 63
 
+Found = TypeVar("Found")
+
 #: The one tensor that the parents of weight-space methods have in common.
 BOX = "aabb"
 
@@ -92,6 +94,8 @@ class MergeProblem:
         on_progress: Methods that take long call it with the share done, in [0, 1].
         layers: Other coefficients by pattern of tensor names, see `Coefficients`; empty for methods
             that are not `MergeMethod.layerwise`.
+        memory: What hangs on the parents and not on the coefficients, kept for the next merge of
+            the same parents; None to keep nothing, so that two parents at most are in memory.
     """
 
     parents: Parents
@@ -101,6 +105,15 @@ class MergeProblem:
     began: float = field(default_factory=time.perf_counter)
     on_progress: Callable[[float], None] = lambda share: None
     layers: tuple[tuple[str, tuple[float, ...]], ...] = ()
+    memory: dict[Hashable, Any] | None = None
+
+    def remember(self, what: Hashable, find: Callable[[], Found]) -> Found:
+        """What `find` gives, found once for all merges that share a memory."""
+        if self.memory is None:
+            return find()
+        if what not in self.memory:
+            self.memory[what] = find()
+        return self.memory[what]
 
     @cached_property
     def layer_coefficients(self) -> Coefficients:
@@ -119,6 +132,10 @@ class MergeProblem:
             InputError: The forward pass cannot be read.
             MergeError: What was read is no symmetry.
         """
+        return self.remember("symmetry", self.find_symmetry)
+
+    def find_symmetry(self) -> Symmetry:
+        """Look for `symmetry`, and verify it."""
         first = self.parents[0]
         found = find_symmetry(first)
         check_symmetry(first, found, self.seed)
@@ -127,7 +144,7 @@ class MergeProblem:
     @cached_property
     def knowledge(self) -> tuple[Knowledge, ...]:
         """What each parent saw."""
-        return tuple(known(parent) for parent in self.parents)
+        return self.remember("knowledge", lambda: tuple(known(parent) for parent in self.parents))
 
     def params(self, parent: int) -> Params:
         """State of one parent."""
@@ -148,6 +165,13 @@ class MergeProblem:
             use_knowledge: Whether matter is taken where a parent saw it, and trust follows what
                 each parent saw.
         """
+        return self.remember(
+            ("positions", points, free_share, use_knowledge),
+            lambda: self.find_positions(points, free_share, use_knowledge),
+        )
+
+    def find_positions(self, points: int, free_share: float, use_knowledge: bool) -> Positions:
+        """Draw `positions`."""
         share = math.ceil(points / len(self.parents))
         placed, directions = [], []
         known_by = self.knowledge if use_knowledge else (None,) * len(self.parents)
@@ -221,6 +245,7 @@ def merge(
     force: bool = False,
     device: torch.device | str = "cpu",
     on_progress: Callable[[float], None] = lambda share: None,
+    memory: dict[Hashable, Any] | None = None,
     **settings: Any,
 ) -> MergeResult:
     """Merge fields of one scene into one field of the size of one, without images.
@@ -240,6 +265,9 @@ def merge(
         force: Merge parents that contradict each other, or know nothing, all the same.
         device: Where field files are read to.
         on_progress: Called with the share done as long work goes on.
+        memory: A dictionary in which merges of the same parents keep what does not hang on the
+            coefficients, above all the alignment: the next one is then several times as fast and
+            the same to the bit. One may serve any parents and methods; all parents stay in memory.
         settings: The method's own hyperparameters.
 
     Raises:
@@ -257,9 +285,13 @@ def merge(
     shares = read_coefficients(coefficients, len(parents))
     heard = heard_parents(shares, chosen, given)
     heeded, left = given.only(heard), shares.only(heard)
+    if memory is not None:
+        contents = tuple(facts.content for facts in heeded.facts)
+        memory = memory.setdefault((repr(chosen), seed, str(device), contents), {})
     problem = MergeProblem(
-        heeded, left.overall, seed, began=started, on_progress=on_progress, layers=left.layers
-    )
+        heeded, left.overall, seed, began=started, on_progress=on_progress, layers=left.layers,
+        memory=memory,
+    )  # fmt: skip
     with torch.no_grad():
         if len(heard) == 1:
             merged = copy.deepcopy(heeded[0]).eval()

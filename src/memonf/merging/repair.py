@@ -140,9 +140,13 @@ def repair(problem: MergeProblem, aligned: Iterable[Params], positions: Position
     targets: list[Statistics] = []
 
     def measured() -> Iterator[Params]:
-        for params, trust in zip(aligned, positions.trust, strict=True):
-            network = problem.field_with(params)
-            targets.append(statistics_of(symmetry, network, positions.inputs, names, trust))
+        for number, (params, trust) in enumerate(zip(aligned, positions.trust, strict=True)):
+
+            def measure(params: Params = params, trust: Tensor = trust) -> Statistics:
+                network = problem.field_with(params)
+                return statistics_of(symmetry, network, positions.inputs, names, trust)
+
+            targets.append(problem.remember(("statistics", number), measure))
             yield params
 
     merged = problem.field_with(combine_params(measured(), problem.layer_coefficients))

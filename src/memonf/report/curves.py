@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 from ..evaluation import barrier
@@ -9,7 +10,7 @@ from ..experiment import Outcome
 from ..files import replacing
 from ..typing import PathLike
 
-__all__ = ["curve_content", "draw_curves"]
+__all__ = ["curve_content", "curve_styles", "draw_curves"]
 
 COLOURS = {
     "average": "#7a7f8c",
@@ -35,23 +36,40 @@ def curve_content(outcome: Outcome) -> list[dict[str, Any]]:
     ]
 
 
+def curve_styles(names: Sequence[str]) -> list[tuple[int, bool]]:
+    """Colour and dashes of curves: one colour an alignment, dashed without REPAIR.
+
+    Returns:
+        For each name its colour's place in `COLOURS` and then `OTHERS`, and whether it is dashed;
+        a method that has no twin with REPAIR is drawn through.
+    """
+    bare = [name.removesuffix(REPAIR) for name in names]
+    places = [*COLOURS, *dict.fromkeys(name for name in bare if name not in COLOURS)]
+    return [
+        (
+            min(places.index(own), len(COLOURS) + places.index(own) % len(OTHERS)),
+            own == name and own in COLOURS,
+        )
+        for name, own in zip(names, bare, strict=True)
+    ]
+
+
 def draw_curves(outcome: Outcome, path: PathLike) -> None:
     """Draw the curves as PNG: one colour an alignment, dashed without REPAIR."""
     from matplotlib.figure import Figure  # heavy: only when drawn; no global state, no window
 
     figure = Figure(figsize=(7.6, 5.4), dpi=120, layout="constrained")
     axes = figure.add_subplot()
-    others = iter(OTHERS * len(outcome.curves))
-    for content in curve_content(outcome):
+    contents = curve_content(outcome)
+    styles = curve_styles([content["method"] for content in contents])
+    for content, style in zip(contents, styles, strict=True):
         name = content["method"]
-        bare = name.removesuffix(REPAIR)
-        # A method with no repaired twin is drawn through.
-        through = name.endswith(REPAIR) or bare not in COLOURS
+        place, dashed = style
         axes.plot(
             content["coefficients"],
             content["psnr"],
-            color=COLOURS[bare] if bare in COLOURS else next(others),
-            linestyle="-" if through else "--",
+            color=[*COLOURS.values(), *OTHERS][place],
+            linestyle="--" if dashed else "-",
             marker="o",
             markersize=3.5,
             label=f"{name}  (barrier {content['barrier']:.1f} dB)",

@@ -15,6 +15,7 @@ from ..export.pictures import INK, PAPER, labelled_sheet, write_png
 from ..export.video import write_frames
 from ..files import write_json, write_text
 from .curves import curve_content, draw_curves
+from .experiment_page import experiment_page
 from .page import write_page
 from .tables import markdown_table, score_content
 
@@ -50,7 +51,9 @@ def write_report(outcome: Outcome, out: Path) -> Path:
             ]
             for job in jobs:
                 job.result()
-    return write_page(outcome, shown, out)
+    page = out / "index.html"
+    write_page(experiment_page(outcome), page)
+    return page
 
 
 def reconstructions(outcome: Outcome, shown: list[Scored]) -> np.ndarray:
