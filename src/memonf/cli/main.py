@@ -9,9 +9,11 @@ Exit status: 0 done, 1 failure, 2 the user's mistake, 130 interrupted.
 from __future__ import annotations
 
 import importlib
+import shlex
 import signal
 import sys
 from collections.abc import Sequence
+from pathlib import Path
 from types import FrameType
 
 from .._version import __version__
@@ -29,6 +31,8 @@ VERBS = {
     "compare": "train parents, merge them by every method, score and show all of it",
     "inspect": "print what a field file holds",
     "scenes": "list the embedded scenes",
+    "doctor": "print machine, versions, extras and devices, and what is slow about them",
+    "completion": "print a script that completes verbs and flags in bash, zsh or fish",
     "bench": "measure the project beside what people use instead",
 }
 
@@ -54,10 +58,55 @@ Step by step:
 """
 
 
+#: What a newcomer sees; the times were measured on two cores.
+START = """\
+MeMo NF merges neural fields of one scene into one of the same size, without
+images.
+
+A first picture, in about half a minute:
+  memonf train --data embedded:robot --steps 60 --out first.safetensors
+  memonf render first.safetensors --out first.png
+
+Two fields merged, each of which saw one side of the scene:
+  memonf demo --out demo            # some minutes; then open the page it names
+
+{here}Your own pictures: name a NeRF-synthetic folder or an .npz file after --data.
+All verbs: `memonf --help`. Is this machine fast? `memonf doctor`
+"""
+
+#: What to do with the field files of this folder.
+ONE_HERE = """\
+In this folder lies {first}:
+  memonf render {first} --out picture.png
+  memonf inspect {first}
+
+"""
+SOME_HERE = """\
+In this folder lie {count} field files, {first} and {second} among them:
+  memonf merge {first} {second} --out merged.safetensors
+  memonf render {first} --out picture.png
+
+"""
+
+
+def first_steps() -> str:
+    """What to type first, also with the field files of the current folder."""
+    found = [shlex.quote(path.name) for path in sorted(Path().glob("*.safetensors"))]
+    here = ""
+    if len(found) == 1:
+        here = ONE_HERE.format(first=found[0])
+    elif found:
+        here = SOME_HERE.format(count=len(found), first=found[0], second=found[1])
+    return START.format(here=here)
+
+
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command; returns the exit status."""
     args = list(sys.argv[1:] if argv is None else argv)
-    if not args or args[0] in ("-h", "--help", "help"):
+    if not args:
+        print(first_steps(), end="")
+        return 0
+    if args[0] in ("-h", "--help", "help"):
         width = max(map(len, VERBS))
         print(HELP.format(verbs="\n".join(f"  {v:<{width}}  {t}" for v, t in VERBS.items())))
         return 0

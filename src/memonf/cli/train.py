@@ -17,7 +17,16 @@ from ..errors import InputError
 from ..fields import FIELDS
 from ..files import check_writable
 from ..resume import state_path, train_to_file
-from ..training import DEFAULT_FIELD, TrainSettings, new_trainer
+from ..tracking import (
+    JsonLines,
+    TensorBoard,
+    Tracker,
+    check_tensorboard,
+    log_path,
+    together,
+    tracked,
+)
+from ..training import DEFAULT_FIELD, Trainer, TrainSettings, new_trainer
 from .options import Common, Switch, flag_value, flags_given, parse, with_settings
 from .progress import training_progress
 
@@ -45,6 +54,8 @@ class Train(Common):
         field: Architecture: tiny_nerf or siren (position only), nerf (position and direction).
         start: Field file from whose params to train on; architecture and configuration are its own.
         resume: Continue an interrupted training of the same --out.
+        log: Write the training's figures beside --out, NAME.log.jsonl, one JSON object a line.
+        tensorboard: Folder for TensorBoard's events: figures and pictures of a training view.
     """
 
     data: str
@@ -55,6 +66,8 @@ class Train(Common):
     field: str = DEFAULT_FIELD
     start: Path | None = None
     resume: Switch = False
+    log: bool = True
+    tensorboard: Path | None = None
 
 
 def run(args: Sequence[str]) -> None:
@@ -64,6 +77,8 @@ def run(args: Sequence[str]) -> None:
         with_settings(Train, settings=TrainSettings, config=config), "train", args, EXAMPLES
     )
     check_writable(options.out)
+    if options.tensorboard is not None:
+        check_tensorboard()
     if options.start is not None and options.start.resolve() == options.out.resolve():
         raise InputError(f"--out {options.out}: is the field to start from; choose another name")
     chosen_config = options.config  # type: ignore[attr-defined]
@@ -82,7 +97,11 @@ def run(args: Sequence[str]) -> None:
         start=options.start,
         device=pick_device(options.device),
     )
-    with training_progress(f"train {options.group}", show=not options.quiet) as on_step:
+    with (
+        tracked(*trackers(options, trainer)) as track,
+        training_progress(f"train {options.group}", show=not options.quiet) as show,
+    ):
+        on_step = together(show, track)
         try:
             field = train_to_file(trainer, options.out, resume=options.resume, on_step=on_step)
         except KeyboardInterrupt:
@@ -100,3 +119,13 @@ def run(args: Sequence[str]) -> None:
             f"{outcome['steps_done']} steps in {outcome['seconds_done']:.0f} s; "
             f"score it with `memonf eval {options.out} --data {options.data}`"
         )
+
+
+def trackers(options: Train, trainer: Trainer) -> list[Tracker]:
+    """What follows the training, as asked for."""
+    chosen: list[Tracker] = []
+    if options.log:
+        chosen.append(JsonLines(log_path(options.out), trainer))
+    if options.tensorboard is not None:
+        chosen.append(TensorBoard(options.tensorboard, trainer))
+    return chosen
