@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from typing import Any
 
 import pytest
@@ -11,6 +12,9 @@ import torch
 from memonf.cli import main
 from memonf.doctor import Finding, speed
 from memonf.doctor.findings import findings
+
+#: The module; the package has a function of that name.
+examination = sys.modules["memonf.doctor.examine"]
 
 MACHINE: dict[str, Any] = {
     "cores": 4, "load": 0.1, "instructions": ["AVX2"], "governor": "performance",
@@ -54,7 +58,7 @@ def test_a_good_machine_is_left_in_peace() -> None:
         ({"machine": {"instructions": []}}, "no AVX2", "speed"),
         ({"machine": {"governor": "powersave"}}, "saves power", "performance"),
         ({"machine": {"memory": {"total": 16.0, "limit": 4.0}}}, "4.0 of 16.0", "--workers"),
-        ({"machine": {"memory": {"total": 1.0}}}, "1.0 GiB of memory", "end other"),
+        ({"machine": {"memory": {"total": 16.0, "available": 1.0}}}, "1.0 GiB of", "end other"),
         ({"devices": DEVICES[:1]}, "no GPU", "torch built for it"),
         ({"versions": {"x264": "no"}}, ".mp4", ".gif"),
     ],
@@ -95,7 +99,7 @@ def test_something_broken_is_status_1_and_lines_fit_a_terminal(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     failing = [{"device": "cpu", "name": "CPU", "works": False, "error": "wrong " * 40}]
-    monkeypatch.setattr("memonf.doctor.examine.devices", lambda: failing)
+    monkeypatch.setattr(examination, "devices", lambda: failing)
     monkeypatch.setattr(speed, "BUDGET", 0.01)
     assert main(["doctor"]) == 1
     printed = capsys.readouterr()

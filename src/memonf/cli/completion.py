@@ -32,6 +32,35 @@ DEPENDENT: dict[str, tuple[str, Iterable[str]]] = {
     "merge": ("--method", METHODS),
     "train": ("--field", FIELDS),
     "compare": ("--field", FIELDS),
+}
+
+BASH = """\
+_memonf() {{
+  local line="${{COMP_LINE:0:COMP_POINT}}" words choices="" IFS=$' \\t\\n'
+  read -ra words <<< "$line"
+  [[ "$line" == *[[:space:]] ]] && words+=("")
+  local last=$(( ${{#words[@]}} - 1 ))
+  local verb="${{words[1]}}" cur="${{words[last]}}" prev="${{words[last-1]}}"
+  if (( last == 1 )); then
+    choices={verbs}
+  else
+    case "$verb $prev" in
+{values}
+    esac
+    if [[ -z "$choices" && "$cur" == -* ]]; then
+      case "$verb" in
+{flags}
+      esac
+    fi
+  fi
+  COMPREPLY=($(compgen -W "$choices" -- "$cur"))
+  if (( last > 1 && ${{#COMPREPLY[@]}} == 0 )) && [[ "$cur" != -* ]]; then
+    IFS=$'\\n'
+    COMPREPLY=($(compgen -f -- "$cur"))
+    compopt -o filenames 2>/dev/null
+  elif [[ "$cur" == *:* && "$COMP_WORDBREAKS" == *:* ]]; then
+    COMPREPLY=("${{COMPREPLY[@]#"${{cur%:*}}:"}}")
+  fi
 }}
 complete -F _memonf memonf\
 """

@@ -82,7 +82,7 @@ In this folder lies {first}:
 
 """
 SOME_HERE = """\
-In this folder lie {count} field files, {first} and {second} among them:
+In this folder lie field files, {count} of them:
   memonf merge {first} {second} --out merged.safetensors
   memonf render {first} --out picture.png
 
@@ -117,7 +117,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     keep_freed_memory()
     try:
         if args[0] not in VERBS:
-            raise InputError(f"unknown verb `{args[0]}`: {nearest(args[0], VERBS)}")
+            raise InputError(
+                f"unknown verb `{args[0]}`: {nearest(args[0], VERBS)}; `memonf --help` says more"
+            )
         importlib.import_module(f".{args[0]}", __package__).run(args[1:])
     except MemonfError as error:
         print(f"memonf: error: {error}", file=sys.stderr)

@@ -85,7 +85,9 @@ def run(args: Sequence[str]) -> None:
     options = parse(with_settings(Merge, settings=method), "merge", args, EXAMPLES + table)
     recipe = with_flags(basis, method.name, options, flags_given(args))
     if recipe.out is None:
-        raise InputError("--out: expected the field file to write, received none")
+        raise InputError(
+            "--out: expected the field file to write, received none; add `--out merged.safetensors`"
+        )
     device = pick_device(options.device)
     with counting_progress(recipe.method, show=not options.quiet) as on_count:
         result = recipe.run(device, lambda share: on_count(round(100 * share), 100))

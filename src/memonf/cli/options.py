@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import dataclasses
 import importlib
+import warnings
 from collections.abc import Sequence
 from typing import Annotated, Any, TypeVar, get_type_hints
 
@@ -54,7 +55,9 @@ def parse(options: type[T], verb: str, args: Sequence[str], examples: str) -> T:
         InputError: A setting is out of its range.
     """
     if DESCRIBE in args:
-        raise Described(tyro.extras.get_parser(options)._actions)
+        with warnings.catch_warnings():  # deprecated, with nothing in its place yet
+            warnings.simplefilter("ignore", DeprecationWarning)
+            raise Described(tyro.extras.get_parser(options)._actions)
     about = (options.__doc__ or "").partition("Attributes:")[0].strip()
     description = f"{about}\n\nExamples:\n{examples}"
     parsed = tyro.cli(options, prog=f"memonf {verb}", args=list(args), description=description)

@@ -103,7 +103,7 @@ def of_speeds(machine: dict[str, Any], speeds: dict[str, Any]) -> Iterator[Findi
 def of_memory(machine: dict[str, Any]) -> Iterator[Finding]:
     """Too little memory or room, swap in use, a cache that cannot be written."""
     memory, cache = machine["memory"], machine["cache"]
-    if memory.get("available", memory["total"]) < LITTLE_MEMORY:
+    if memory.get("available", LITTLE_MEMORY) < LITTLE_MEMORY:
         yield Finding(
             f"only {memory['available']} GiB of memory are free", "end other programs first"
         )
