@@ -11,27 +11,13 @@ from typing import Any
 import torch
 
 import memonf
+from memonf.devices import cores
+from memonf.doctor import cpu_model
 
 __all__ = ["BENCH", "SOURCE", "describe_machine", "fingerprint", "load", "versions"]
 
 BENCH = Path(__file__).parents[1]
 SOURCE = Path(memonf.__file__).parents[1]
-
-
-def cpu_model() -> str:
-    """Name of the processor, as far as the system tells."""
-    listed = Path("/proc/cpuinfo")
-    for line in listed.read_text().splitlines() if listed.exists() else ():
-        if line.startswith("model name"):
-            return line.partition(":")[2].strip()
-    return platform.processor() or platform.machine()
-
-
-def cores() -> int:
-    """Cores that this process may use."""
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
 
 
 def describe_machine() -> dict[str, Any]:

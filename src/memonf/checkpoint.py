@@ -162,7 +162,8 @@ def refuse_other_kinds(file: Path) -> None:
             start = stream.read(16)
     except FileNotFoundError:
         raise FieldFileError(
-            f"{file}: there is no such file; `memonf train --out {file.name}` makes one"
+            f"{file}: there is no such file; `memonf train --data embedded:robot --out {file}` "
+            "makes one"
         ) from None
     except OSError as error:
         raise FieldFileError(f"{file}: cannot be read: {error.strerror or error}") from None

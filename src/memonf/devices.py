@@ -32,7 +32,8 @@ def pick_device(name: str = "auto") -> torch.device:
     except (RuntimeError, AssertionError, NotImplementedError) as error:
         reason = str(error).splitlines()[0]
         raise InputError(
-            f"device `{name}` cannot be used here ({reason}); leave --device out or use cpu"
+            f"device `{name}` cannot be used here ({reason}); leave --device out or use cpu; "
+            "`memonf doctor` says what this machine has"
         ) from None
     if device.type == "meta":
         raise InputError("device `meta` holds no numbers; leave --device out or use cpu")

@@ -9,9 +9,11 @@ Exit status: 0 done, 1 failure, 2 the user's mistake, 130 interrupted.
 from __future__ import annotations
 
 import importlib
+import shlex
 import signal
 import sys
 from collections.abc import Sequence
+from pathlib import Path
 from types import FrameType
 
 from .._version import __version__
@@ -30,6 +32,8 @@ VERBS = {
     "view": "turn fields and their merges around on a page in the browser",
     "inspect": "print what a field file holds",
     "scenes": "list the embedded scenes",
+    "doctor": "print machine, versions, extras and devices, and what is slow about them",
+    "completion": "print a script that completes verbs and flags in bash, zsh or fish",
     "bench": "measure the project beside what people use instead",
 }
 
@@ -55,10 +59,55 @@ Step by step:
 """
 
 
+#: What a newcomer sees; the times were measured on two cores.
+START = """\
+MeMo NF merges neural fields of one scene into one of the same size, without
+images.
+
+A first picture, in about half a minute:
+  memonf train --data embedded:robot --steps 60 --out first.safetensors
+  memonf render first.safetensors --out first.png
+
+Two fields merged, each of which saw one side of the scene:
+  memonf demo --out demo            # some minutes; then open the page it names
+
+{here}Your own pictures: name a NeRF-synthetic folder or an .npz file after --data.
+All verbs: `memonf --help`. Is this machine fast? `memonf doctor`
+"""
+
+#: What to do with the field files of this folder.
+ONE_HERE = """\
+In this folder lies {first}:
+  memonf render {first} --out picture.png
+  memonf inspect {first}
+
+"""
+SOME_HERE = """\
+In this folder lie field files, {count} of them:
+  memonf merge {first} {second} --out merged.safetensors
+  memonf render {first} --out picture.png
+
+"""
+
+
+def first_steps() -> str:
+    """What to type first, also with the field files of the current folder."""
+    found = [shlex.quote(path.name) for path in sorted(Path().glob("*.safetensors"))]
+    here = ""
+    if len(found) == 1:
+        here = ONE_HERE.format(first=found[0])
+    elif found:
+        here = SOME_HERE.format(count=len(found), first=found[0], second=found[1])
+    return START.format(here=here)
+
+
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command; returns the exit status."""
     args = list(sys.argv[1:] if argv is None else argv)
-    if not args or args[0] in ("-h", "--help", "help"):
+    if not args:
+        print(first_steps(), end="")
+        return 0
+    if args[0] in ("-h", "--help", "help"):
         width = max(map(len, VERBS))
         print(HELP.format(verbs="\n".join(f"  {v:<{width}}  {t}" for v, t in VERBS.items())))
         return 0
@@ -69,7 +118,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     keep_freed_memory()
     try:
         if args[0] not in VERBS:
-            raise InputError(f"unknown verb `{args[0]}`: {nearest(args[0], VERBS)}")
+            raise InputError(
+                f"unknown verb `{args[0]}`: {nearest(args[0], VERBS)}; `memonf --help` says more"
+            )
         importlib.import_module(f".{args[0]}", __package__).run(args[1:])
     except MemonfError as error:
         print(f"memonf: error: {error}", file=sys.stderr)

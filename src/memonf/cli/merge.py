@@ -97,7 +97,9 @@ def run(args: Sequence[str]) -> None:
     options = parse(with_settings(Merge, settings=method), "merge", args, EXAMPLES + table)
     recipe = with_flags(basis, method.name, options, flags_given(args))
     if recipe.out is None:
-        raise InputError("--out: expected the field file to write, received none")
+        raise InputError(
+            "--out: expected the field file to write, received none; add `--out merged.safetensors`"
+        )
     if options.report is not None:
         if options.report.suffix != ".html":
             raise InputError(f"--report {options.report}: expected a name that ends in .html")

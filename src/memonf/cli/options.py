@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import argparse
 import dataclasses
+import importlib
 import shlex
+import warnings
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any, TypeVar, get_type_hints
@@ -13,13 +16,32 @@ from pydantic import ValidationError
 
 from ..errors import InputError
 
-__all__ = ["Common", "Switch", "flag_value", "flags_given", "parse",
-           "shown_command", "with_settings"]  # fmt: skip
+__all__ = [
+    "Common",
+    "Switch",
+    "described",
+    "flag_value",
+    "flags_given",
+    "parse",
+    "shown_command",
+    "with_settings",
+]
 
 T = TypeVar("T")
 
 #: A flag without a ``--no-`` twin.
 Switch = Annotated[bool, tyro.conf.FlagCreatePairsOff]
+
+#: Asks a verb what it could be asked, instead of running it; for the shell's completion.
+DESCRIBE = "--describe-options"
+
+
+class Described(Exception):  # noqa: N818 - an answer, not an error
+    """Carries a verb's options out of its `run`."""
+
+    def __init__(self, actions: list[argparse.Action]) -> None:
+        super().__init__()
+        self.actions = actions
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -43,6 +65,10 @@ def parse(options: type[T], verb: str, args: Sequence[str], examples: str) -> T:
     Raises:
         InputError: A setting is out of its range.
     """
+    if DESCRIBE in args:
+        with warnings.catch_warnings():  # deprecated, with nothing in its place yet
+            warnings.simplefilter("ignore", DeprecationWarning)
+            raise Described(tyro.extras.get_parser(options)._actions)
     about = (options.__doc__ or "").partition("Attributes:")[0].strip()
     description = f"{about}\n\nExamples:\n{examples}"
     parsed = tyro.cli(options, prog=f"memonf {verb}", args=list(args), description=description)
@@ -52,6 +78,15 @@ def parse(options: type[T], verb: str, args: Sequence[str], examples: str) -> T:
         if "settings" in entry.metadata
     }
     return dataclasses.replace(parsed, **checked)  # type: ignore[type-var]
+
+
+def described(verb: str, args: Sequence[str]) -> list[argparse.Action]:
+    """The options that a verb has once `args` are given."""
+    try:
+        importlib.import_module(f".{verb}", __package__).run([*args, DESCRIBE])
+    except Described as answer:
+        return answer.actions
+    raise AssertionError(f"{verb} does not read its options by `parse`")
 
 
 def check_settings(settings: type[Any], values: Any) -> Any:

@@ -67,7 +67,10 @@ def run(args: Sequence[str]) -> None:
     suffix = options.out.suffix.lower()
     film = suffix in FORMATS
     if not film and suffix != ".png":
-        raise InputError(f"--out {options.out}: expected .png, {', '.join(FORMATS)}")
+        raise InputError(
+            f"--out {options.out}: expected .png, {', '.join(FORMATS)}; try "
+            f"`memonf render {options.field} --out {options.out.with_suffix('.png')}`"
+        )
     if options.turntable and not film:
         raise InputError(f"--turntable makes a film: --out must end in {', '.join(FORMATS)}")
     if film and not options.turntable:

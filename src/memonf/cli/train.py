@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import tyro
 
@@ -17,9 +18,21 @@ from ..errors import InputError
 from ..fields import FIELDS
 from ..files import check_writable
 from ..resume import state_path, train_to_file
-from ..training import DEFAULT_FIELD, TrainSettings, new_trainer
+from ..tracking import (
+    JsonLines,
+    TensorBoard,
+    Tracker,
+    check_tensorboard,
+    log_path,
+    together,
+    tracked,
+)
+from ..training import DEFAULT_FIELD, Trainer, TrainSettings, new_trainer
 from .options import Common, Switch, flag_value, flags_given, parse, with_settings
 from .progress import training_progress
+
+if TYPE_CHECKING:
+    from ..viewer import LiveView
 
 __all__ = ["run"]
 
@@ -45,6 +58,9 @@ class Train(Common):
         field: Architecture: tiny_nerf or siren (position only), nerf (position and direction).
         start: Field file from whose params to train on; architecture and configuration are its own.
         resume: Continue an interrupted training of the same --out.
+        log: Write the training's figures beside --out, NAME.log.jsonl, one JSON object a line.
+        tensorboard: Folder for TensorBoard's events: figures and pictures of a training view.
+        viewer: Show the field on a page in the browser as it learns; needs memonf[viewer].
     """
 
     data: str
@@ -55,6 +71,9 @@ class Train(Common):
     field: str = DEFAULT_FIELD
     start: Path | None = None
     resume: Switch = False
+    log: bool = True
+    tensorboard: Path | None = None
+    viewer: Switch = False
 
 
 def run(args: Sequence[str]) -> None:
@@ -64,6 +83,8 @@ def run(args: Sequence[str]) -> None:
         with_settings(Train, settings=TrainSettings, config=config), "train", args, EXAMPLES
     )
     check_writable(options.out)
+    if options.tensorboard is not None:
+        check_tensorboard()
     if options.start is not None and options.start.resolve() == options.out.resolve():
         raise InputError(f"--out {options.out}: is the field to start from; choose another name")
     chosen_config = options.config  # type: ignore[attr-defined]
@@ -82,9 +103,16 @@ def run(args: Sequence[str]) -> None:
         start=options.start,
         device=pick_device(options.device),
     )
-    with training_progress(f"train {options.group}", show=not options.quiet) as on_step:
+    live = opened_view(trainer) if options.viewer else None
+    with (
+        tracked(*trackers(options, trainer), *([live] if live else [])) as track,
+        training_progress(f"train {options.group}", show=not options.quiet) as show,
+    ):
         try:
-            field = train_to_file(trainer, options.out, resume=options.resume, on_step=on_step)
+            field = train_to_file(
+                trainer, options.out, resume=options.resume, on_step=together(show, track),
+                paused=live.paused if live else never,
+            )  # fmt: skip
         except KeyboardInterrupt:
             raise KeyboardInterrupt(
                 f"{state_path(options.out)} holds the state, the same command with --resume "
@@ -100,3 +128,27 @@ def run(args: Sequence[str]) -> None:
             f"{outcome['steps_done']} steps in {outcome['seconds_done']:.0f} s; "
             f"score it with `memonf eval {options.out} --data {options.data}`"
         )
+
+
+def never() -> bool:
+    """Nobody pauses a training that nobody looks at."""
+    return False
+
+
+def opened_view(trainer: Trainer) -> LiveView:
+    """A page that follows the training."""
+    from ..viewer import LiveView  # heavy: only when asked for
+
+    live = LiveView(trainer)
+    print(f"Open {live.address} in a browser to see the field learn.", file=sys.stderr)
+    return live
+
+
+def trackers(options: Train, trainer: Trainer) -> list[Tracker]:
+    """What follows the training, as asked for."""
+    chosen: list[Tracker] = []
+    if options.log:
+        chosen.append(JsonLines(log_path(options.out), trainer))
+    if options.tensorboard is not None:
+        chosen.append(TensorBoard(options.tensorboard, trainer))
+    return chosen

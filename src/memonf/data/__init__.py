@@ -46,7 +46,10 @@ def open_scene(data: str) -> Scene:
     if data.startswith(EMBEDDED):
         name = data.removeprefix(EMBEDDED)
         if name not in embedded_scenes():
-            raise DataError(f"no embedded scene `{name}`: {nearest(name, embedded_scenes())}")
+            raise DataError(
+                f"no embedded scene `{name}`: {nearest(name, embedded_scenes())}; "
+                "`memonf scenes` says what they show"
+            )
         with as_file(files(__name__) / "scenes" / f"{name}.npz") as path:
             return npz.read(path)
     path = Path(data)
@@ -59,5 +62,5 @@ def open_scene(data: str) -> Scene:
             return read(path)
     raise DataError(
         f"{data}: expected a folder with transforms_train.json (NeRF-synthetic) or an .npz file "
-        "with images, poses and focal"
+        "with images, poses and focal; `--data embedded:robot` needs neither"
     )

@@ -198,7 +198,8 @@ def in_group(
     match = re.fullmatch(r"sector (\d+)/(\d+)", group)
     if match is None or not 1 <= int(match[1]) <= int(match[2]):
         raise InputError(
-            f"group: expected all, front, rear or `sector K/N` with 1 <= K <= N, received `{group}`"
+            f"group: expected all, front, rear or `sector K/N` with 1 <= K <= N, "
+            f"received `{group}`; try `--group front`"
         )
     sector, sectors = int(match[1]), int(match[2])
     from_middle = (azimuth - (sector - 1) * 360 / sectors + 180) % 360 - 180

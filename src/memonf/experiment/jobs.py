@@ -22,6 +22,7 @@ from ..fields import Field, FieldConfig, known
 from ..merging import alignment_similarities, merge
 from ..rendering import FRAMES, PICTURES, Renderer
 from ..resume import train_to_file
+from ..tracking import JsonLines, log_path, together, tracked
 from ..training import INITIAL_PARAMS, TrainSettings, new_trainer
 from ..typing import Tensor
 from ..workers import report
@@ -73,7 +74,8 @@ class TrainJob:
                 )
                 report(self.title, progress.fraction, figures)
 
-        train_to_file(trainer, self.out, resume=True, on_step=on_step)
+        with tracked(JsonLines(log_path(self.out), trainer)) as track:
+            train_to_file(trainer, self.out, resume=True, on_step=together(on_step, track))
         return self.out
 
 

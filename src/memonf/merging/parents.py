@@ -59,7 +59,11 @@ class Parents(Sequence[Field]):
         self, sources: Sequence[Field | PathLike], device: torch.device | str = "cpu"
     ) -> None:
         if len(sources) < 2:
-            raise MergeError(f"a merge needs two or more parents, received {len(sources)}")
+            raise MergeError(
+                f"a merge needs two or more parents, received {len(sources)}; name another, or "
+                "make it with `memonf train --data embedded:robot --group rear "
+                "--out rear.safetensors`"
+            )
         self.sources = tuple(untouchable(source) for source in sources)
         self.device = device
         self._resident: OrderedDict[int, Field] = OrderedDict()

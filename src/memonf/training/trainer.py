@@ -107,6 +107,7 @@ class Trainer:
         self.step_count = 0
         self.seconds = 0.0
         self.mean_error = math.nan
+        self.losses: dict[str, float] = {}  # of the last step, as they are summed
         self.rays_here = 0
         self.seconds_here = 0.0
 
@@ -200,7 +201,7 @@ class Trainer:
         samples = march(
             rays, self.grid, self.march, near=self.near, far=self.far, generator=self.generator
         )
-        total = 0.0
+        total, fog = 0.0, 0.0
         last_sample = torch.bincount(samples.ray, minlength=count).cumsum(0)
         pieces = max(1, round(len(samples) / CHUNK))
         cuts = last_sample.new_tensor([len(samples) * k // pieces for k in range(1, pieces)])
@@ -220,7 +221,9 @@ class Trainer:
             if loss.requires_grad:
                 loss.backward()
             total += float(error.detach()) / (3 * count)
+            fog += float(opacity.detach()) / FREE_POINTS
             start = end
+        self.losses = {"pixels": total, "free_space": self.free_weight * fog}
         hit = int((last_sample.diff(prepend=last_sample.new_zeros(1)) > 0).sum())
         return total, len(samples) / max(hit, 1)
 

@@ -65,7 +65,7 @@ class LiveView:
         self._paused = not self._paused
         self._button.label = "Go on training" if self._paused else "Pause training"
 
-    def stop(self) -> None:
+    def close(self) -> None:
         """Close the page."""
         self.panel.server.stop()
 
