@@ -89,7 +89,7 @@ def view_colours(most: int) -> Float[Tensor, "256 3"]:
     return torch.from_numpy(colours).float()
 
 
-@dataclass(frozen=True)
+@dataclass
 class KnowledgeColours:
     """A field with its colour replaced by the number of views that saw the place.
 
@@ -103,15 +103,9 @@ class KnowledgeColours:
     knowledge: Knowledge
     colours: Tensor
 
-    @property
-    def aabb(self) -> Tensor:
-        """Box of the field."""
-        return self.field.aabb
-
-    @property
-    def record(self) -> Record:
-        """Record of the field."""
-        return self.field.record
+    def __post_init__(self) -> None:
+        self.aabb = self.field.aabb
+        self.record = self.field.record
 
     def density(self, positions: Tensor) -> Tensor:
         """Density alone."""

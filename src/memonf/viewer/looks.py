@@ -99,7 +99,8 @@ def depth_colours(
     """Near is bright, far is dark, nothing is white."""
     from matplotlib import colormaps  # heavy: only when drawn
 
-    scale = torch.tensor(np.asarray(colormaps["viridis"].colors), dtype=torch.float32)
+    steps = np.linspace(0, 1, 256)
+    scale = torch.tensor(colormaps["viridis"](steps)[:, :3], dtype=torch.float32)
     near, far = span
     share = 1 - (depth.cpu() - near) / max(far - near, 1e-9)
     colour = scale[(share.clamp(0, 1) * (len(scale) - 1)).round().long()]

@@ -6,7 +6,7 @@ import io
 import tempfile
 import threading
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +18,7 @@ from ..errors import MemonfError
 from ..export.camera_path import CameraPath
 from ..export.turntables import field_turntable
 from ..export.video import write_frames
-from ..rendering import FRAMES, Renderer, join
+from ..rendering import FRAMES, join
 from .contents import Contents
 from .looks import MODES, Look, to_picture
 from .painter import Gallery, Painter, Picture, Wanted, depth_span
@@ -31,7 +31,7 @@ DIVIDED, BESIDE = "one picture, divided", "two pictures"
 #: Colours of the frusta of each parent's cameras, one after the other.
 FRUSTA = ((226, 122, 46), (46, 122, 200), (90, 165, 80), (160, 90, 190))
 #: Of recorded films.
-FILM_FPS = 20
+FILM_FPS = 20.0
 JPEG_QUALITY = 85
 
 
@@ -120,10 +120,11 @@ class Panel:
                 frustum.on_click(self.snap(cameras, view))
                 frusta.append(frustum)
 
-        @visible.on_update
-        def _(_: Any) -> None:
+        def show_or_hide(_: Any) -> None:
             for frustum in frusta:
                 frustum.visible = visible.value
+
+        visible.on_update(show_or_hide)
 
     def snap(self, cameras: Cameras, view: int) -> Callable[[Any], None]:
         """What happens when a frustum is clicked: the page looks through that camera."""
@@ -287,8 +288,7 @@ def film_frames(look: Look, wanted: Wanted, path: CameraPath, count: int, size: 
             elevation=float(np.degrees(np.arctan2(away[2], flat))),
             field_of_view=float(np.degrees(wanted.field_of_view)),
         ).resized(size, size)  # fmt: skip
-    still = look.still(crop=wanted.crop)
-    renderer = Renderer.of(still.field, FRAMES, still.grid)
+    renderer = replace(look.still(crop=wanted.crop), march=FRAMES.march)
     for view in range(len(cameras)):
         seen = join(list(renderer.strips(cameras, view)))
         seen = seen.reshape(cameras.height, cameras.width)

@@ -58,8 +58,7 @@ def test_it_shows_merges_follows_its_controls_and_asks_for_nothing_outside(
     assert not np.array_equal(moved.pixels, first.pixels)
 
     # By hand: the control of the page itself.
-    page.get_by_text("Show", exact=True).first.wait_for()
-    page.locator("input[value='average']").first.click()
+    page.get_by_label("Show", exact=True).click()
     page.get_by_role("option", name="rear", exact=True).click()
     until(page, panel, lambda last: last.done and last.wanted.names == ("rear",))
     page.wait_for_timeout(500)
