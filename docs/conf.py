@@ -24,7 +24,7 @@ extensions = [
 exclude_patterns = ["_ext"]
 # The pages are Markdown that a Git host shows as well, so links are plain relative ones.
 myst_heading_anchors = 4
-myst_enable_extensions = ["deflist", "dollarmath"]
+myst_enable_extensions = ["deflist"]
 # Links from the docs to files of the repository are for readers on a Git host.
 suppress_warnings = ["myst.xref_missing"]
 

@@ -18,6 +18,7 @@ CHECKED = [
     "baking",
     "cameras",
     "data",
+    "doctor",
     "encodings",
     "evaluation",
     "experiment",

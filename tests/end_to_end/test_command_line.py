@@ -23,7 +23,10 @@ from memonf.data import load_scene
 from memonf.fields import known
 from memonf.fields.tiny_nerf import TinyNerfConfig
 
-VERBS = ("train", "merge", "eval", "render", "compare", "demo", "scenes", "inspect", "bench")
+VERBS = (
+    "train", "merge", "eval", "render", "compare", "demo", "view", "scenes", "inspect", "doctor",
+    "completion", "bench",
+)  # fmt: skip
 STEPS = ["--steps", "120", "--rays", "1024"]
 SCENE = "embedded:robot"
 
