@@ -76,7 +76,7 @@ class RepairMethod(MergeMethod):
     def combine(self, problem: MergeProblem) -> Params:
         """See `MergeMethod.combine`."""
         positions = problem.positions(self.points, self.free_share, self.knowledge)
-        return repair(problem, self.align(problem, positions), positions)
+        return repair(problem, self.align(problem, positions), positions, fixed=True)
 
 
 @METHODS.register("average_repair")
@@ -127,13 +127,21 @@ class CombinedMatchingRepair(RepairMethod):
         return align_by_both(problem, positions)
 
 
-def repair(problem: MergeProblem, aligned: Iterable[Params], positions: Positions) -> Params:
+def repair(
+    problem: MergeProblem,
+    aligned: Iterable[Params],
+    positions: Positions,
+    *,
+    fixed: bool = False,
+) -> Params:
     """Combine aligned params and correct the statistics; plain and batch-norm fields alike.
 
     Args:
         problem: The parents and coefficients.
         aligned: Params of each parent in one unit order.
         positions: Where statistics are measured.
+        fixed: Whether the aligned params do not hang on the coefficients, so that their statistics
+            may be remembered.
     """
     symmetry = problem.symmetry
     names = set(symmetry.pre_activations.values())
@@ -146,7 +154,8 @@ def repair(problem: MergeProblem, aligned: Iterable[Params], positions: Position
                 network = problem.field_with(params)
                 return statistics_of(symmetry, network, positions.inputs, names, trust)
 
-            targets.append(problem.remember(("statistics", number), measure))
+            found = problem.remember(("statistics", number), measure) if fixed else measure()
+            targets.append(found)
             yield params
 
     merged = problem.field_with(combine_params(measured(), problem.layer_coefficients))
