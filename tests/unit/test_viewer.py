@@ -98,7 +98,7 @@ def test_every_mode_gives_a_picture_of_its_own() -> None:
     seen = {}
     for mode in MODES:
         look = Look(parents["front"], mode, list(parents.values()))
-        for renderer in (look.in_motion(hasty=True), look.still()):
+        for renderer in (look.in_motion(), look.still()):
             picture = to_picture(renderer.view(camera, 0), mode, (3.0, 5.0))
             assert picture.shape == (24, 24, 3)
         seen[mode] = picture

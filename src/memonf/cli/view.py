@@ -31,7 +31,7 @@ class View(Common):
     """Turn fields and their merges around on a page in the browser.
 
     Fields that were merged, as their files say, are shown beside the others; those that were
-    trained are parents, and are merged on the page by any method that averages params.
+    trained are parents, and are merged on the page by any method of weight space.
 
     Attributes:
         fields: Field files.
@@ -55,7 +55,7 @@ def run(args: Sequence[str]) -> None:
         raise InputError("expected one field file or more, received none")
     if not 16 <= options.size <= 4096:
         raise InputError(f"--size: expected 16 to 4096 pixels, received {options.size}")
-    from ..viewer import Contents, open_page  # heavy
+    from ..viewer import Contents, open_page, stop_server  # heavy
 
     device = pick_device(options.device)
     fields: dict[str, Field] = {}
@@ -65,11 +65,14 @@ def run(args: Sequence[str]) -> None:
     merged = {name: field for name, field in fields.items() if field.record.lineage}
     parents = {name: field for name, field in fields.items() if name not in merged}
     contents = Contents(parents or merged, merged if parents else {})
-    _, address = open_page(contents, host=options.host, port=options.port, size=options.size)
+    panel, address = open_page(contents, host=options.host, port=options.port, size=options.size)
     print(
         json.dumps({"address": address, "shown": list(contents.names)})
         if options.json
         else f"Open {address} in a browser; Ctrl-C ends it.",
         flush=True,
     )
-    threading.Event().wait()
+    try:
+        threading.Event().wait()
+    finally:
+        stop_server(panel.server)

@@ -73,7 +73,14 @@ class OptimalTransport(MergeMethod):
 
     def combine(self, problem: MergeProblem) -> Params:
         """See `MergeMethod.combine`."""
-        return combine_params(self.moved(problem), problem.layer_coefficients)
+        if problem.memory is None:
+            return combine_params(self.moved(problem), problem.layer_coefficients)
+        found, figures = problem.remember(
+            "moved",
+            lambda: (list(self.moved(problem)), problem.report["optimal_transport"]),
+        )
+        problem.report["optimal_transport"] = figures
+        return combine_params(found, problem.layer_coefficients)
 
     def moved(self, problem: MergeProblem) -> Iterator[Params]:
         """Params of all parents at the widths and in the order of the first, one by one."""

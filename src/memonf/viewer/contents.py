@@ -7,7 +7,8 @@ from typing import Any
 
 from ..errors import InputError, MergeError
 from ..fields import Field
-from ..merging import METHODS, merge
+from ..merging import METHODS, MergeProblem, merge
+from ..merging.ancestor import find_ancestor
 from ..merging.parents import Parents, check_alike
 
 __all__ = ["Contents"]
@@ -21,13 +22,14 @@ class Contents:
         others: Further fields to look at, for example merged files.
 
     Attributes:
-        methods: Merge methods whose merges follow the coefficient: those that average params.
+        fields: All of them by name; one called like a merge method has " (file)" behind its name.
+        methods: Merge methods whose merges can follow the coefficient: those of weight space.
         why_none: Why there are none, in words; empty if there are.
     """
 
     def __init__(self, parents: dict[str, Field], others: dict[str, Field] | None = None) -> None:
-        self.parents = parents
-        self.fields = {**parents, **(others or {})}
+        self.parents = distinct(parents)
+        self.fields = {**self.parents, **distinct(others or {})}
         self.methods: tuple[str, ...] = ()
         self.why_none = ""
         self._memory: dict[Hashable, Any] = {}
@@ -39,8 +41,11 @@ class Contents:
         except (InputError, MergeError) as error:
             self.why_none = str(error)
             return
+        related = share_an_ancestor(list(parents.values()))
         self.methods = tuple(
-            name for name in METHODS if METHODS[name].layerwise and not METHODS[name].needs_ancestor
+            name
+            for name in METHODS
+            if not METHODS[name].function_space and (related or not METHODS[name].needs_ancestor)
         )
 
     @property
@@ -72,3 +77,18 @@ class Contents:
         return merge(
             parents, name, coefficients=self.coefficients(share), force=True, memory=self._memory
         ).field
+
+
+def distinct(fields: dict[str, Field]) -> dict[str, Field]:
+    """The same fields, none of them called like a merge method: a list shows each name once."""
+    return {f"{name} (file)" if name in METHODS else name: one for name, one in fields.items()}
+
+
+def share_an_ancestor(parents: Sequence[Field]) -> bool:
+    """Whether the parents were trained from the same params, which can be drawn anew."""
+    equal = (1 / len(parents),) * len(parents)
+    try:
+        find_ancestor(MergeProblem(Parents(parents), equal, seed=0), file="")
+    except MergeError:
+        return False
+    return True

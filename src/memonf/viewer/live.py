@@ -9,7 +9,7 @@ from typing import Any
 from ..fields import Field
 from ..training import Progress, Trainer
 from .contents import Contents
-from .serving import open_page
+from .serving import open_page, stop_server
 
 __all__ = ["LiveView"]
 
@@ -37,6 +37,7 @@ class LiveView:
         self.trainer = trainer
         self.contents = Contents({NAME: snapshot(trainer.field)})
         self.panel, self.address = open_page(self.contents, host=host, port=port, size=size)
+        self.panel.gallery.settled = False  # good pictures would take their time from the training
         self._paused = False
         self._looked = time.monotonic()
         gui = self.panel.server.gui
@@ -46,15 +47,21 @@ class LiveView:
 
     def __call__(self, progress: Progress) -> None:
         """See what a step has done."""
-        if progress.fraction >= 1 or time.monotonic() - self._looked >= EVERY:
+        done = progress.fraction >= 1
+        if done or time.monotonic() - self._looked >= EVERY:
             self._looked = time.monotonic()
-            self.contents.fields[NAME] = self.contents.parents[NAME] = snapshot(self.trainer.field)
-            self.panel.gallery.forget()
+            self.look_again(settled=done)
             self._text.content = (
                 f"step {progress.step}, {100 * progress.fraction:.0f} %, batch PSNR "
                 f"{progress.psnr:.1f} dB, {progress.seconds:.0f} s"
             )
-            self.panel.repaint()
+
+    def look_again(self, *, settled: bool) -> None:
+        """Show the field as it is now; in a good picture where it stays so for a while."""
+        self.contents.fields[NAME] = self.contents.parents[NAME] = snapshot(self.trainer.field)
+        self.panel.gallery.forget()
+        self.panel.gallery.settled = settled
+        self.panel.repaint()
 
     def paused(self) -> bool:
         """Whether somebody wants the training to wait; see `train_to_file`."""
@@ -64,10 +71,12 @@ class LiveView:
         """What the button does."""
         self._paused = not self._paused
         self._button.label = "Go on training" if self._paused else "Pause training"
+        self.panel.gallery.settled = self._paused
+        self.panel.repaint()
 
     def close(self) -> None:
         """Close the page."""
-        self.panel.server.stop()
+        stop_server(self.panel.server)
 
 
 def snapshot(field: Field) -> Field:

@@ -5,16 +5,18 @@ from __future__ import annotations
 import threading
 import time
 from collections import OrderedDict
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
 
 import numpy as np
 import torch
 
+from ..cameras import Cameras
 from ..errors import MemonfError
 from ..rendering import Renderer, Rendering, join
 from .contents import Contents
-from .looks import WHOLE, Crop, Look, Mode, to_picture
+from .looks import WHOLE, Crop, Kind, Look, Mode, to_picture
 from .poses import camera_seen
 
 __all__ = ["Gallery", "Painter", "Picture", "Wanted"]
@@ -25,8 +27,12 @@ MOVING = 128
 STILL = 0.25
 #: Looks that are kept ready; each takes some tens of megabytes.
 KEPT = 8
-#: Rays between two looks for a newer wish.
-STRIP = 4096
+#: Rays of a good picture between two looks for a newer wish: some hundredths of a second.
+STRIP = 1024
+#: Seconds between two such looks while something is made ready elsewhere.
+POLL = 0.02
+#: A good picture more than so many times as high as the quick one gets one in between.
+LEAP = 2.5
 
 
 @dataclass(frozen=True)
@@ -69,6 +75,7 @@ class Picture:
             pictures stand side by side.
         done: Whether it is the good one.
         seconds: Since the wish was taken up.
+        span: Nearest and farthest depth on the colour scale, scene units.
     """
 
     wanted: Wanted
@@ -76,13 +83,22 @@ class Picture:
     depth: np.ndarray | None
     done: bool
     seconds: float
+    span: tuple[float, float]
 
 
 class Gallery:
-    """Looks that were made ready, the latest few of them; shared by all pages."""
+    """Looks that were made ready, the latest few of them; shared by all pages.
+
+    Attributes:
+        contents: What can be looked at.
+        workshop: Makes looks ready while painters go on.
+        settled: Whether good pictures are worth their time; not where fields change all the time.
+    """
 
     def __init__(self, contents: Contents) -> None:
         self.contents = contents
+        self.workshop = ThreadPoolExecutor(2, "workshop")
+        self.settled = True
         self._looks: OrderedDict[tuple[str, float, Mode], Look] = OrderedDict()
         self._lock = threading.Lock()
 
@@ -100,6 +116,12 @@ class Gallery:
                     self._looks.popitem(last=False)
             self._looks.move_to_end(key)
             return self._looks[key]
+
+    def prepare(self, looks: Sequence[Look], kind: Kind) -> list[Future[Renderer]]:
+        """Have those looks made ready that are not; whoever asks goes on meanwhile."""
+        return [
+            self.workshop.submit(look.prepare, kind) for look in looks if not look.is_ready(kind)
+        ]
 
     def forget(self) -> None:
         """Make all anew: a field has changed."""
@@ -131,7 +153,6 @@ class Painter(threading.Thread):
         self.on_error = on_error
         self._changed = threading.Condition()
         self._wanted: Wanted | None = None
-        self._shares: float | None = None
         self._stopped = False
 
     def ask(self, wanted: Wanted) -> None:
@@ -170,48 +191,85 @@ class Painter(threading.Thread):
             )
 
     def paint(self, wanted: Wanted) -> Iterator[Picture]:
-        """The quick picture, and the good one unless something newer is wanted meanwhile."""
+        """The quick picture, then better ones until something newer is wanted.
+
+        The quick one is never given up: while a slider moves there is always something newer.
+        """
         began = time.perf_counter()
         looks = [self.gallery.look(name, wanted.share, wanted.mode) for name in wanted.names]
-        hasty = self._shares is not None and self._shares != wanted.share
-        self._shares = wanted.share
-        quick = [look.in_motion(hasty=hasty, crop=wanted.crop) for look in looks]
-        quickly = self.picture(wanted, quick, MOVING, began, done=False)
-        if quickly is None:
-            return
-        yield quickly
-        if self.superseded(STILL):
+        quick = [look.in_motion(crop=wanted.crop) for look in looks]
+        seen = [renderer.view(camera_of(wanted, MOVING), 0) for renderer in quick]
+        yield composed(wanted, seen, depth_span(wanted, quick[0]), began, done=False)
+        if not self.gallery.settled or self.superseded(STILL) or not self.made_ready(looks):
             return
         still = [look.still(crop=wanted.crop) for look in looks]
-        good = self.picture(wanted, still, self.size, began, done=True)
-        if good is not None:
-            yield good
+        sizes = [self.size // 2, self.size] if self.size > LEAP * MOVING else [self.size]
+        for size in sizes:
+            better = self.seen(camera_of(wanted, size), still)
+            if better is None:
+                return
+            span = depth_span(wanted, still[0])
+            yield composed(wanted, better, span, began, done=size == self.size)
+        self.gallery.prepare(looks, "close")
 
-    def picture(
-        self, wanted: Wanted, renderers: list[Renderer], size: int, began: float, *, done: bool
-    ) -> Picture | None:
-        """One picture of all that is wanted; None if something newer is wanted before it is."""
-        columns = len(renderers) if wanted.beside else 1
-        width = max(1, round(size * wanted.aspect / columns))
-        camera = camera_seen(wanted.wxyz, wanted.position, wanted.field_of_view, width, size)
-        seen: list[Rendering] = []
+    def made_ready(self, looks: Sequence[Look]) -> bool:
+        """Have looks made ready for good pictures; False if something newer is wanted before."""
+        waiting = self.gallery.prepare(looks, "still")
+        while not all(made.done() for made in waiting):
+            if self.superseded(POLL):
+                for made in waiting:
+                    made.cancel()
+                return False
+        return True
+
+    def seen(self, camera: Cameras, renderers: Sequence[Renderer]) -> list[Rendering] | None:
+        """What each renderer sees; None if something newer is wanted before it is there."""
+        found = []
         for renderer in renderers:
             parts = []
             for part in renderer.strips(camera, 0, STRIP):
                 parts.append(part)
                 if self.superseded():
                     return None
-            seen.append(join(parts).reshape(size, width))
-        span = depth_span(wanted, renderers[0])
-        pixels = [to_picture(part, wanted.mode, span) for part in seen]
-        if wanted.beside and len(seen) > 1:
-            together, depth = np.concatenate(pixels, 1), None
-        else:
-            cut = round(width * wanted.divide) if len(seen) > 1 else width
-            together = np.concatenate([pixels[0][:, :cut], pixels[-1][:, cut:]], 1)
-            depths = [behind(part) for part in seen]
-            depth = np.concatenate([depths[0][:, :cut], depths[-1][:, cut:]], 1)
-        return Picture(replace(wanted), together, depth, done, time.perf_counter() - began)
+            found.append(join(parts).reshape(camera.height, camera.width))
+        return found
+
+
+def camera_of(wanted: Wanted, height: int) -> Cameras:
+    """The camera of each picture that is wanted, of this height in pixels."""
+    columns = len(wanted.names) if wanted.beside else 1
+    width = max(1, round(height * wanted.aspect / columns))
+    return camera_seen(wanted.wxyz, wanted.position, wanted.field_of_view, width, height)
+
+
+def composed(
+    wanted: Wanted,
+    seen: Sequence[Rendering],
+    span: tuple[float, float],
+    began: float,
+    *,
+    done: bool,
+) -> Picture:
+    """One picture of all that is wanted, divided or side by side.
+
+    Args:
+        wanted: The wish.
+        seen: What each of `wanted.names` looks like, (height, width, ...).
+        span: See `Picture`.
+        began: When the wish was taken up, on the clock of `time.perf_counter`.
+        done: See `Picture`.
+    """
+    pixels = [to_picture(part, wanted.mode, span) for part in seen]
+    depth: np.ndarray | None = None
+    if wanted.beside and len(seen) > 1:
+        together = np.concatenate(pixels, 1)
+    else:
+        width = pixels[0].shape[1]
+        cut = round(width * wanted.divide) if len(seen) > 1 else width
+        together = np.concatenate([pixels[0][:, :cut], pixels[-1][:, cut:]], 1)
+        depths = [behind(part) for part in seen]
+        depth = np.concatenate([depths[0][:, :cut], depths[-1][:, cut:]], 1)
+    return Picture(wanted, together, depth, done, time.perf_counter() - began, span)
 
 
 def behind(seen: Rendering) -> np.ndarray:

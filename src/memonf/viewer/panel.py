@@ -172,19 +172,23 @@ class Panel:
         """A page was opened."""
 
         def on_picture(picture: Picture) -> None:
-            self.pages[client.client_id].last = picture
+            page.last = picture
             client.scene.set_background_image(
                 picture.pixels, format="jpeg", jpeg_quality=JPEG_QUALITY, depth=picture.depth
             )
             kind = "picture" if picture.done else "preview"
             height, width = picture.pixels.shape[:2]
-            self.status.content = f"{kind} of {width}×{height} in {picture.seconds:.2f} s"
+            scale = ""
+            if picture.wanted.mode == "depth":
+                near, far = picture.span
+                scale = f"; depth from {near:.1f} (bright) to {far:.1f} (dark) scene units"
+            self.status.content = f"{kind} of {width}×{height} in {picture.seconds:.2f} s{scale}"
 
         def on_error(message: str) -> None:
             self.status.content = f"**{message}**"
 
         painter = Painter(self.gallery, on_picture, on_error, self.size)
-        self.pages[client.client_id] = Page(painter)
+        page = self.pages[client.client_id] = Page(painter)
         painter.start()
         client.camera.on_update(lambda _: painter.ask(self.wanted(client)))
 

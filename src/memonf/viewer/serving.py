@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import io
 import logging
 import socket
 from typing import Any
@@ -10,7 +12,7 @@ from ..errors import InputError
 from .contents import Contents
 from .panel import Panel
 
-__all__ = ["open_page", "start_server"]
+__all__ = ["open_page", "start_server", "stop_server"]
 
 #: Ports that are tried, one after the other, where none is asked for.
 PORTS = range(8080, 8100)
@@ -32,12 +34,36 @@ def start_server(host: str, port: int | None) -> Any:
         raise InputError(
             'the viewer needs the package viser: pip install "memonf[viewer]"'
         ) from None
+    if port is not None and not 0 < port < 65536:
+        raise InputError(f"--port: expected 1 to 65535, received {port}")
     logging.getLogger("websockets").setLevel(logging.CRITICAL)
     for candidate in PORTS if port is None else (port,):
         if is_free(host, candidate):
-            return viser.ViserServer(host=host, port=candidate, label="MeMo NF", verbose=False)
+            with unheard():
+                server = viser.ViserServer(
+                    host=host, port=candidate, label="MeMo NF", verbose=False
+                )
+            keep_inside(server)
+            return server
     asked = f"ports {PORTS[0]} to {PORTS[-1]} are" if port is None else f"port {port} is"
     raise InputError(f"--port: {asked} taken or not to be had on {host}; name a free one")
+
+
+def unheard() -> contextlib.AbstractContextManager[Any]:
+    """Keep what viser prints from where scripts read JSON."""
+    return contextlib.redirect_stdout(io.StringIO())
+
+
+def stop_server(server: Any) -> None:
+    """Close all pages."""
+    with unheard():
+        server.stop()
+
+
+def keep_inside(server: Any) -> None:
+    """Take away the button that shares a page through a server outside, and what it does."""
+    server.gui.configure_theme(show_share_button=False, show_logo=False)
+    server.request_share_url = lambda *args, **kwargs: None
 
 
 def is_free(host: str, port: int) -> bool:
