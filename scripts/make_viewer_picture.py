@@ -16,7 +16,7 @@ from PIL import Image
 from playwright.sync_api import sync_playwright
 
 import memonf
-from memonf.viewer import Contents, open_page
+from memonf.viewer import Contents, close_page, open_page
 
 FLAGS = ["--no-sandbox", "--use-gl=angle", "--use-angle=swiftshader", "--enable-unsafe-swiftshader"]
 #: Colours of a picture that is small on disk.
@@ -45,7 +45,7 @@ def main() -> None:
         shot = Image.open(io.BytesIO(page.screenshot())).convert("RGB")
         browser.close()
     shot.quantize(COLOURS).save(options.out, optimize=True)
-    panel.server.stop()
+    close_page(panel)
 
 
 if __name__ == "__main__":

@@ -27,11 +27,12 @@ from memonf.training import new_trainer
 from memonf.viewer.contents import Contents
 from memonf.viewer.looks import Look
 from memonf.viewer.painter import Gallery, Painter, Picture, Wanted
+from memonf.viewer.panel import Page
 from memonf.viewer.poses import viewer_pose
 
 pytest.importorskip("viser", reason="needs memonf[viewer]")
 
-from memonf.viewer import LiveView, open_page, stop_server
+from memonf.viewer import LiveView, close_page, open_page
 
 #: Seconds after which something that should come has not come.
 PATIENCE = 60.0
@@ -122,8 +123,27 @@ def test_pages_are_on_this_machine_alone_and_cannot_be_shared_outside(
     assert panel.server.get_host() == "127.0.0.1"
     assert address.startswith("http://localhost:")
     assert panel.server.request_share_url() is None
-    stop_server(panel.server)
+    close_page(panel)
     assert capsys.readouterr().out == ""
+
+
+def test_closing_waits_for_what_is_being_painted() -> None:
+    panel, _ = open_page(Contents(pair()), host="127.0.0.1", port=None, size=400)
+    pictures: list[Picture] = []
+    painter = Painter(panel.gallery, pictures.append, print, size=400)
+    panel.pages[0] = Page(painter)
+    painter.start()
+    painter.ask(wish(name="front"))
+    end = time.monotonic() + PATIENCE
+    while not pictures and time.monotonic() < end:
+        time.sleep(0.01)
+    close_page(panel)
+    assert not painter.is_alive()
+    assert not any(
+        thread.name.startswith("workshop")
+        for thread in panel.gallery.workshop._threads
+        if thread.is_alive()
+    )
 
 
 @pytest.mark.parametrize("port", [0, -1, 65536])

@@ -55,7 +55,7 @@ def run(args: Sequence[str]) -> None:
         raise InputError("expected one field file or more, received none")
     if not 16 <= options.size <= 4096:
         raise InputError(f"--size: expected 16 to 4096 pixels, received {options.size}")
-    from ..viewer import Contents, open_page, stop_server  # heavy
+    from ..viewer import Contents, close_page, open_page  # heavy
 
     device = pick_device(options.device)
     fields: dict[str, Field] = {}
@@ -66,13 +66,13 @@ def run(args: Sequence[str]) -> None:
     parents = {name: field for name, field in fields.items() if name not in merged}
     contents = Contents(parents or merged, merged if parents else {})
     panel, address = open_page(contents, host=options.host, port=options.port, size=options.size)
-    print(
-        json.dumps({"address": address, "shown": list(contents.names)})
-        if options.json
-        else f"Open {address} in a browser; Ctrl-C ends it.",
-        flush=True,
-    )
     try:
+        print(
+            json.dumps({"address": address, "shown": list(contents.names)})
+            if options.json
+            else f"Open {address} in a browser; Ctrl-C ends it.",
+            flush=True,
+        )
         threading.Event().wait()
     finally:
-        stop_server(panel.server)
+        close_page(panel)

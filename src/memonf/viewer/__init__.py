@@ -7,6 +7,6 @@ background, `panel` has the controls, `poses` translates cameras. Needs the extr
 
 from .contents import Contents
 from .live import LiveView
-from .serving import open_page, stop_server
+from .serving import close_page, open_page
 
-__all__ = ["Contents", "LiveView", "open_page", "stop_server"]
+__all__ = ["Contents", "LiveView", "close_page", "open_page"]

@@ -9,7 +9,7 @@ from typing import Any
 from ..fields import Field
 from ..training import Progress, Trainer
 from .contents import Contents
-from .serving import open_page, stop_server
+from .serving import close_page, open_page
 
 __all__ = ["LiveView"]
 
@@ -76,7 +76,7 @@ class LiveView:
 
     def close(self) -> None:
         """Close the page."""
-        stop_server(self.panel.server)
+        close_page(self.panel)
 
 
 def snapshot(field: Field) -> Field:

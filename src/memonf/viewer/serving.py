@@ -12,7 +12,7 @@ from ..errors import InputError
 from .contents import Contents
 from .panel import Panel
 
-__all__ = ["open_page", "start_server", "stop_server"]
+__all__ = ["close_page", "open_page", "start_server"]
 
 #: Ports that are tried, one after the other, where none is asked for.
 PORTS = range(8080, 8100)
@@ -54,10 +54,20 @@ def unheard() -> contextlib.AbstractContextManager[Any]:
     return contextlib.redirect_stdout(io.StringIO())
 
 
-def stop_server(server: Any) -> None:
-    """Close all pages."""
+def close_page(panel: Panel) -> None:
+    """Stop the server, and wait for what is being painted: a thread that ends with Python aborts.
+
+    Args:
+        panel: What `open_page` gave.
+    """
+    painters = [page.painter for page in list(panel.pages.values())]
+    for painter in painters:
+        painter.stop()
+    for painter in painters:
+        painter.join()
+    panel.gallery.workshop.shutdown(cancel_futures=True)
     with unheard():
-        server.stop()
+        panel.server.stop()
 
 
 def keep_inside(server: Any) -> None:
