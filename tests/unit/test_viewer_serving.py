@@ -26,7 +26,7 @@ from memonf.resume import train_to_file
 from memonf.training import new_trainer
 from memonf.viewer.contents import Contents
 from memonf.viewer.looks import Look
-from memonf.viewer.painter import Gallery, Painter, Picture, Wanted
+from memonf.viewer.painter import Gallery, Painter, Picture, Wanted, camera_of
 from memonf.viewer.panel import Page
 from memonf.viewer.poses import viewer_pose
 
@@ -76,6 +76,8 @@ def test_good_pictures_are_given_up_for_a_newer_wish() -> None:
     assert not next(pictures).done
     painter.ask(wish(share=0.7))
     assert list(pictures) == []
+    look = painter.gallery.look("front", 0.5, "rgb")  # also one that is begun already
+    assert painter.seen(camera_of(wish(), 200), [look.in_motion()]) is None
 
 
 def test_large_pictures_come_by_way_of_one_in_between() -> None:
@@ -130,7 +132,12 @@ def test_pages_are_on_this_machine_alone_and_cannot_be_shared_outside(
 def test_closing_waits_for_what_is_being_painted() -> None:
     panel, _ = open_page(Contents(pair()), host="127.0.0.1", port=None, size=400)
     pictures: list[Picture] = []
-    painter = Painter(panel.gallery, pictures.append, print, size=400)
+
+    def slowly(picture: Picture) -> None:
+        pictures.append(picture)
+        time.sleep(0.5)
+
+    painter = Painter(panel.gallery, slowly, print, size=400)
     panel.pages[0] = Page(painter)
     painter.start()
     painter.ask(wish(name="front"))

@@ -19,7 +19,7 @@ from .contents import Contents
 from .looks import WHOLE, Crop, Kind, Look, Mode, to_picture
 from .poses import camera_seen
 
-__all__ = ["Gallery", "Painter", "Picture", "Wanted"]
+__all__ = ["Gallery", "Painter", "Picture", "Wanted", "camera_of"]
 
 #: Height of pictures in motion, pixels.
 MOVING = 128
