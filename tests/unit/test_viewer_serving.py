@@ -165,6 +165,8 @@ def test_the_verb_prints_json_alone_and_ends_on_ctrl_c(tmp_path: Path) -> None:
     running = subprocess.Popen(
         command, cwd=tmp_path, text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
         env={**os.environ, "OMP_NUM_THREADS": "1"},
+        # A test run in the background of a shell ignores Ctrl-C, and so would what it starts.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     )  # fmt: skip
     killer = threading.Timer(PATIENCE, running.kill)
     killer.start()
