@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import copy
 import dataclasses
-import itertools
 import math
 import time
 from abc import ABC, abstractmethod
@@ -24,16 +23,17 @@ import torch
 from pydantic import TypeAdapter, ValidationError
 from pydantic.dataclasses import dataclass as settings_dataclass
 
-from ..cameras import Cameras
 from ..errors import InputError, MergeError, nearest
-from ..fields import Field, Record, known
-from ..knowledge import Knowledge, disagreement, union
+from ..fields import Field, known
+from ..knowledge import Knowledge
 from ..registry import Registry
-from ..symmetry import Params, Symmetry, find_symmetry, verify
-from ..typing import Float, PathLike, Tensor
+from ..symmetry import Params, Symmetry, find_symmetry
+from ..typing import PathLike
+from .checks import check_knowledge, check_symmetry
 from .coefficients import Coefficients, read_coefficients
-from .parents import ParentFacts, Parents, check_alike, width_keys
+from .parents import Parents, check_alike, width_keys
 from .positions import Positions, sample_positions, trust_in
+from .records import merged_record
 
 __all__ = [
     "METHODS",
@@ -50,14 +50,6 @@ METHODS: Registry[MergeMethod] = Registry("merge method", "memonf.merging")
 
 #: Rules for the settings of all methods: frozen, no unknown names, checked values.
 SETTINGS: dict[str, Any] = {"frozen": True, "config": {"extra": "forbid"}}
-
-#: Of the solid cells that two parents saw, the share that only one found solid: below 1 % for two
-#: halves of one scene, 60 to 75 % for two scenes (docs/research/knowledge.md).
-MOST_DISAGREEMENT = 0.4
-#: Points at which the symmetry is verified before parents are aligned by it, and the change of
-#: outputs there that passes for float noise.
-VERIFIED_POINTS = 64
-MOST_CHANGE = 1e-4
 
 #: Seeds lie in [-SEEDS, SEEDS), as torch takes them.
 SEEDS = 1 << 63
@@ -292,12 +284,16 @@ def merge(
         heeded, left.overall, seed, began=started, on_progress=on_progress, layers=left.layers,
         memory=memory,
     )  # fmt: skip
+    # Methods that use no knowledge look only at what is recorded; they are to stay fast.
+    recorded: Sequence[Knowledge | None] = [facts.record.knowledge for facts in heeded.facts]
     with torch.no_grad():
         if len(heard) == 1:
             merged = copy.deepcopy(heeded[0]).eval()
         else:
+            if chosen.needs_knowledge:
+                recorded = problem.knowledge
             if not force:
-                check_knowledge(problem, chosen)
+                check_knowledge(recorded)
             merged = chosen.merged(problem)
     for name, tensor in merged.state_dict().items():
         if tensor.is_floating_point() and not tensor.isfinite().all():
@@ -311,9 +307,6 @@ def merge(
     }
     if shares.layers:  # a list: the first pattern that matches wins, a file sorts its mappings
         lineage["layers"] = [[pattern, list(own)] for pattern, own in shares.layers]
-    recorded: Sequence[Knowledge | None] = [facts.record.knowledge for facts in heeded.facts]
-    if chosen.needs_knowledge and len(heard) > 1:
-        recorded = problem.knowledge
     merged.record = merged_record(heeded.facts, recorded, lineage, merged.aabb)
     report = {**lineage, **problem.report, "seconds": time.perf_counter() - started}
     return MergeResult(merged, report)
@@ -336,52 +329,6 @@ def heard_parents(shares: Coefficients, method: MergeMethod, parents: Parents) -
     ]
     shares.check_patterns(tensors)
     return shares.heard(tensors)
-
-
-def check_symmetry(field: Field, symmetry: Symmetry, seed: int) -> None:
-    """Refuse to align by a symmetry of which a random element changes what the field computes."""
-    generator = torch.Generator().manual_seed(seed)
-    positions = 2 * torch.rand(VERIFIED_POINTS, 3, generator=generator) - 1
-    directions = torch.randn(VERIFIED_POINTS, 3, generator=generator)
-    directions = torch.nn.functional.normalize(directions, dim=-1)
-    inputs = [positions.to(field.aabb), directions.to(field.aabb)]
-    changed = verify(field, symmetry, inputs, seed=seed).outputs
-    if not changed <= MOST_CHANGE:
-        raise MergeError(
-            f"field `{field.name}`: changing its params by the symmetry that was read off its "
-            f"forward pass changes its outputs by {changed:.1e} of their size (at most "
-            f"{MOST_CHANGE:.0e} is float noise); its `raw` does something that is misread. Merge "
-            "with `distill`, which needs no symmetry"
-        )
-
-
-def check_knowledge(problem: MergeProblem, method: MergeMethod) -> None:
-    """Refuse parents that know nothing, and those that are not of one scene.
-
-    Two parents are not of one scene if they found quite different matter where both saw.
-
-    Methods that use no knowledge look only at what is recorded; they are to stay fast.
-    """
-    recorded = [facts.record.knowledge for facts in problem.parents.facts]
-    if method.needs_knowledge:
-        recorded = list(problem.knowledge)
-    for number, seen in enumerate(recorded, 1):
-        if seen is not None and not ((seen.views > 0).any() and seen.solid.any()):
-            raise MergeError(
-                f"parent {number} knows nothing: its cameras see no matter in it. Look at it with "
-                "`memonf render`, and leave it out"
-            )
-    for (one, first), (other, second) in itertools.combinations(enumerate(recorded, 1), 2):
-        if first is None or second is None:
-            continue
-        measured = disagreement(first, second)
-        if measured is not None and measured > MOST_DISAGREEMENT:
-            raise MergeError(
-                f"parents {one} and {other} contradict each other: {100 * measured:.0f} % of the "
-                "solid cells that both saw are solid for one of them only (parents of one scene: "
-                "below 10 %). Are they fields of one scene, in one coordinate frame? Force the "
-                "merge if they are (--force, force=True)"
-            )
 
 
 def build_method(name: str, settings: dict[str, Any]) -> MergeMethod:
@@ -428,42 +375,3 @@ def combine_params(
         for name, total in totals.items():
             total += coefficients.of(name)[number] * state[name].double()
     return first | {name: total.to(first[name].dtype) for name, total in totals.items()}
-
-
-def merged_record(
-    parents: Sequence[ParentFacts],
-    knowledge: Sequence[Knowledge | None],
-    lineage: dict[str, Any],
-    aabb: Float[Tensor, "2 3"],
-) -> Record:
-    """Record of a merged field: cameras and knowledge of all parents, the widest range."""
-    records = [parent.record for parent in parents]
-    groups = list(dict.fromkeys(record.group for record in records))
-    scenes = list(dict.fromkeys(record.scene for record in records if record.scene))
-    recorded = [seen for seen in knowledge if seen is not None]
-    return dataclasses.replace(
-        records[0],
-        near=min(record.near for record in records),
-        far=max(record.far for record in records),
-        cameras=joined_cameras([record.cameras for record in records]),
-        knowledge=union(recorded, aabb) if len(recorded) == len(records) else None,
-        group=" + ".join(groups),
-        scene=" + ".join(scenes),
-        training={},
-        lineage=lineage,
-    )
-
-
-def joined_cameras(parts: Sequence[Cameras | None]) -> Cameras | None:
-    """All cameras together at the first one's image size; None if a parent's are unknown."""
-    known = [part for part in parts if part is not None]
-    if len(known) < len(parts):
-        return None
-    width, height = known[0].width, known[0].height
-    known = [part.resized(width, height) for part in known]
-    return Cameras(
-        torch.cat([part.camera_to_world for part in known]),
-        torch.cat([part.intrinsics for part in known]),
-        width,
-        height,
-    )

@@ -1,0 +1,70 @@
+"""What is refused before a merge: a symmetry that is none, parents of different scenes."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Sequence
+
+import torch
+
+from ..errors import MergeError
+from ..fields import Field
+from ..knowledge import Knowledge, disagreement
+from ..symmetry import Symmetry, verify
+
+__all__ = ["check_knowledge", "check_symmetry"]
+
+#: Of the solid cells that two parents saw, the share that only one found solid: below 1 % for two
+#: halves of one scene, 60 to 75 % for two scenes (docs/research/knowledge.md).
+MOST_DISAGREEMENT = 0.4
+#: Points at which the symmetry is verified before parents are aligned by it, and the change of
+#: outputs there that passes for float noise.
+VERIFIED_POINTS = 64
+MOST_CHANGE = 1e-4
+
+
+def check_symmetry(field: Field, symmetry: Symmetry, seed: int) -> None:
+    """Refuse to align by a symmetry of which a random element changes what the field computes."""
+    generator = torch.Generator().manual_seed(seed)
+    positions = 2 * torch.rand(VERIFIED_POINTS, 3, generator=generator) - 1
+    directions = torch.randn(VERIFIED_POINTS, 3, generator=generator)
+    directions = torch.nn.functional.normalize(directions, dim=-1)
+    inputs = [positions.to(field.aabb), directions.to(field.aabb)]
+    changed = verify(field, symmetry, inputs, seed=seed).outputs
+    if not changed <= MOST_CHANGE:
+        raise MergeError(
+            f"field `{field.name}`: changing its params by the symmetry that was read off its "
+            f"forward pass changes its outputs by {changed:.1e} of their size (at most "
+            f"{MOST_CHANGE:.0e} is float noise); its `raw` does something that is misread. Merge "
+            "with `distill`, which needs no symmetry"
+        )
+
+
+def check_knowledge(recorded: Sequence[Knowledge | None]) -> None:
+    """Refuse parents that know nothing, and those that are not of one scene.
+
+    Two parents are not of one scene if they found quite different matter where both saw.
+
+    Args:
+        recorded: What each parent saw; None for those that did not record it, which pass.
+
+    Raises:
+        MergeError: A parent knows nothing, or two contradict each other.
+    """
+    for number, seen in enumerate(recorded, 1):
+        if seen is not None and not ((seen.views > 0).any() and seen.solid.any()):
+            raise MergeError(
+                f"parent {number} knows nothing: its cameras see no matter in it. Look at it with "
+                "`memonf render`, and leave it out"
+            )
+    for (one, first), (other, second) in itertools.combinations(enumerate(recorded, 1), 2):
+        if first is None or second is None:
+            continue
+        measured = disagreement(first, second)
+        if measured is not None and measured > MOST_DISAGREEMENT:
+            raise MergeError(
+                f"parents {one} and {other} contradict each other: {100 * measured:.0f} % of the "
+                "solid cells that both saw are solid for one of them only (parents of one scene: "
+                "below 10 %). Are they fields of one scene, in one coordinate frame? Force the "
+                "merge if they are (--force, force=True)"
+            )
