@@ -1,10 +1,11 @@
-"""Plans the jobs of the experiment, runs them in worker processes and gathers what comes back."""
+"""Runs the planned jobs of the experiment in worker processes and gathers what comes back."""
 
 from __future__ import annotations
 
 import os
 import platform
 import time
+from collections.abc import Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
 from statistics import fmean
@@ -14,22 +15,13 @@ import torch
 
 from .._version import __version__
 from ..data import Scene
-from ..errors import InputError
 from ..export.video import to_bytes
-from ..fields import FIELDS, FieldConfig
-from ..merging import METHODS
+from ..fields import FieldConfig
 from ..workers import Observer, Workers
 from ..yardsticks import BLENDS, FROM_PARENT, STARTS
-from .jobs import (
-    AlignmentJob,
-    CurveJob,
-    KnowledgeJob,
-    ScoreJob,
-    TrainJob,
-    curve_views,
-    picture_views,
-)
+from .jobs import curve_views, picture_views
 from .outcome import Alignment, Curve, KnowledgePicture, Outcome, Scored, oracle
+from .plan import Plan
 from .settings import BATCH_NORM, GROUPS, CompareSettings
 
 __all__ = ["compare"]
@@ -51,83 +43,21 @@ def compare(
     """
     started = time.perf_counter()
     scene = settings.scene()
-    methods = settings.method_names()
     views, groups = picture_views(scene, settings)
     for group in GROUPS:
         scene.views("train", group, settings.overlap)
-    base = settings.config or FIELDS[settings.field].Config()
-    variants = [("", base)]
-    if settings.batch_norm:
-        if not hasattr(base, "batch_norm"):
-            raise InputError(f"field `{settings.field}` knows no batch norm; pass batch_norm=False")
-        if not base.batch_norm:
-            variants.append((BATCH_NORM, replace(base, batch_norm=True)))  # type: ignore[call-arg]
-    training: list[TrainJob] = []
-    scoring: list[ScoreJob] = []
-    curves: list[CurveJob] = []
-    for seed in range(settings.seeds):
-        folder = out / "fields" / f"pair{seed}"
-        if settings.joint:
-            training.append(train_job(settings, "joint", "all", seed, "", base, folder))
-        for suffix, config in variants:
-            parents = [
-                train_job(settings, group, group, seed, suffix, config, folder) for group in GROUPS
-            ]
-            training += parents
-            paths = tuple(job.out for job in parents)
-            yardsticks: list[str] = []
-            if settings.yardsticks and not suffix:
-                yardsticks = [*BLENDS, *(STARTS if "distill" in methods else ())]
-            for method in [*methods, *yardsticks]:
-                name = method + suffix
-                path = folder / f"{name}.safetensors"
-                scoring.append(ScoreJob(settings, f"{name} {seed}", name, seed, path, paths))
-                # Function-space merges do not follow the coefficients continuously.
-                curved = method in METHODS and not METHODS[method].function_space
-                if seed == 0 and settings.curve_points and not suffix and curved:
-                    curves.append(CurveJob(settings, f"curve {method}", method, paths))
-        scoring += [
-            ScoreJob(settings, f"{job.out.stem} {seed}", job.out.stem, seed, job.out)
-            for job in training
-            if job.out.parent == folder
-        ]
-    # The longest first, so that no core waits at the end.
-    training.sort(key=lambda job: job.group != "all")
-    # Where `distill` itself starts from the first parent, that yardstick is the same field.
-    from_parent = {job.seed: job for job in scoring if job.name == FROM_PARENT}
-    scoring = [job for job in scoring if job.name != FROM_PARENT]
-
-    def started_elsewhere(result: Any) -> list[ScoreJob]:
-        distilled = isinstance(result, Scored) and result.name == "distill"
-        if distilled and result.start_parent != 0 and result.seed in from_parent:
-            return [from_parent[result.seed]]
-        return []
-
+    plan = Plan.of(settings, out)
     with Workers(settings.workers) as workers:
-        workers.run(training, observe)
-        results = workers.run([*scoring, *curves, *looks(out)], observe, started_elsewhere)
-    fields = [result for result in results if isinstance(result, Scored)]
-    fields += [
-        replace(scored, name=FROM_PARENT)
-        for scored in fields
-        if scored.name == "distill" and scored.start_parent == 0 and scored.seed in from_parent
-    ]
+        workers.run(plan.training, observe)
+        results = workers.run(
+            [*plan.scoring, *plan.curves, *plan.looks], observe, plan.called_for_by
+        )
+    fields = in_order([result for result in results if isinstance(result, Scored)], plan, groups)
     by_name = {(scored.name, scored.seed): scored for scored in fields}
     between = [result for result in results if isinstance(result, Curve)]
     (alignment,) = (result for result in results if isinstance(result, Alignment))
-    fields += [
-        oracle(by_name[f"front{suffix}", seed], by_name[f"rear{suffix}", seed], groups)
-        for suffix, _ in variants
-        for seed in range(settings.seeds)
-    ]
-    order = ["front", "rear", "oracle", *BLENDS, "joint", *methods, *STARTS]
-    fields.sort(
-        key=lambda f: (
-            BATCH_NORM in f.name, order.index(f.name.removesuffix(BATCH_NORM)), f.seed
-        )
-    )  # fmt: skip
     return Outcome(
-        described(settings, scene, base),
+        described(settings, scene, plan.config),
         tuple(fields),
         tuple(whole_curve(settings, scene, curve, by_name) for curve in between),
         alignment,
@@ -138,14 +68,31 @@ def compare(
     )
 
 
-def looks(out: Path) -> list[KnowledgeJob | AlignmentJob]:
-    """Jobs that draw what the parents of the first seed pair know, and look at their units."""
-    paths = {group: out / "fields" / "pair0" / f"{group}.safetensors" for group in GROUPS}
-    drawing = [
-        KnowledgeJob(f"what {group} knows", group, path, out / "knowledge" / f"{group}.png")
-        for group, path in paths.items()
+def in_order(scored: Sequence[Scored], plan: Plan, groups: Sequence[str]) -> list[Scored]:
+    """All fields as tables show them, with those that follow from others.
+
+    Those are the oracles, and the distillation from the first parent where `distill` is that.
+
+    Args:
+        scored: What was scored.
+        plan: What was planned.
+        groups: Group of each chosen picture.
+    """
+    fields = [*scored, *(replace(one, name=FROM_PARENT) for one in scored if plan.is_both(one))]
+    by_name = {(one.name, one.seed): one for one in fields}
+    fields += [
+        oracle(by_name[f"front{suffix}", seed], by_name[f"rear{suffix}", seed], groups)
+        for suffix, _ in plan.variants
+        for seed in range(plan.settings.seeds)
     ]
-    return [*drawing, AlignmentJob("units side by side", tuple(paths.values()))]
+    methods = plan.settings.method_names()
+    order = ["front", "rear", "oracle", *BLENDS, "joint", *methods, *STARTS]
+    fields.sort(
+        key=lambda f: (
+            BATCH_NORM in f.name, order.index(f.name.removesuffix(BATCH_NORM)), f.seed
+        )
+    )  # fmt: skip
+    return fields
 
 
 def whole_curve(
@@ -158,26 +105,6 @@ def whole_curve(
         values[share] = fmean(scored[name, 0].view_psnr[view] for view in names)
     steps = settings.curve_steps()
     return Curve(between.name, tuple(steps), tuple(values[share] for share in steps))
-
-
-def train_job(
-    settings: CompareSettings,
-    name: str,
-    group: str,
-    seed: int,
-    suffix: str,
-    config: FieldConfig,
-    folder: Path,
-) -> TrainJob:
-    """The training of one field; the joint field takes the length of both parents together."""
-    train = replace(settings.train, seed=settings.train.seed + 2 * seed + (group == "rear"))
-    if group == "all":
-        if train.seconds is not None:
-            train = replace(train, seconds=2 * train.seconds)
-        else:
-            train = replace(train, steps=2 * train.step_goal)
-    title = f"train {name}{suffix.replace('_', ' ')}, pair {seed}"
-    return TrainJob(settings, title, group, train, config, folder / f"{name}{suffix}.safetensors")
 
 
 def described(settings: CompareSettings, scene: Scene, config: FieldConfig) -> dict[str, Any]:

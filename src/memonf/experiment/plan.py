@@ -1,0 +1,151 @@
+"""Which jobs an experiment consists of, and which of them only a result calls for."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+from ..errors import InputError
+from ..fields import FIELDS, FieldConfig
+from ..merging import METHODS
+from ..yardsticks import BLENDS, FROM_PARENT, STARTS
+from .jobs import AlignmentJob, CurveJob, KnowledgeJob, ScoreJob, TrainJob
+from .outcome import Scored
+from .settings import BATCH_NORM, GROUPS, CompareSettings
+
+__all__ = ["Plan"]
+
+
+@dataclass
+class Plan:
+    """The jobs of an experiment.
+
+    Attributes:
+        settings: What to train, merge and score.
+        variants: Suffix of the names and configuration of each kind of parents.
+        training: Fields to train; the longest first, so that no core waits at the end.
+        scoring: Fields to merge, if they are merges, and to score.
+        curves: Interpolation curves of the first seed pair.
+        looks: What the parents of the first seed pair know, and how alike their units are.
+        from_parent: By seed pair, the distillation from the first parent: another field than
+            `distill` only where that starts elsewhere.
+    """
+
+    settings: CompareSettings
+    variants: list[tuple[str, FieldConfig]]
+    training: list[TrainJob] = field(default_factory=list)
+    scoring: list[ScoreJob] = field(default_factory=list)
+    curves: list[CurveJob] = field(default_factory=list)
+    looks: list[KnowledgeJob | AlignmentJob] = field(default_factory=list)
+    from_parent: dict[int, ScoreJob] = field(default_factory=dict)
+
+    @classmethod
+    def of(cls, settings: CompareSettings, out: Path) -> Plan:
+        """Plan an experiment whose results go to a folder.
+
+        Raises:
+            InputError: The architecture knows no batch norm, and that is asked for.
+        """
+        plan = cls(settings, variants_of(settings))
+        for seed in range(settings.seeds):
+            plan.add_pair(seed, out / "fields" / f"pair{seed}")
+        plan.training.sort(key=lambda job: job.group != "all")
+        plan.looks = looks(out)
+        return plan
+
+    @property
+    def config(self) -> FieldConfig:
+        """Configuration of the fields without batch norm."""
+        return self.variants[0][1]
+
+    def add_pair(self, seed: int, folder: Path) -> None:
+        """Plan one seed pair: its trainings, merges, yardsticks and curves."""
+        trained: list[TrainJob] = []
+        if self.settings.joint:
+            trained.append(train_job(self.settings, "joint", "all", seed, "", self.config, folder))
+        for suffix, config in self.variants:
+            parents = [
+                train_job(self.settings, group, group, seed, suffix, config, folder)
+                for group in GROUPS
+            ]
+            trained += parents
+            self.add_merges(seed, suffix, folder, tuple(job.out for job in parents))
+        self.training += trained
+        self.scoring += [
+            ScoreJob(self.settings, f"{job.out.stem} {seed}", job.out.stem, seed, job.out)
+            for job in trained
+        ]
+
+    def add_merges(self, seed: int, suffix: str, folder: Path, parents: tuple[Path, ...]) -> None:
+        """Plan the merges of two parents, the yardsticks beside them, and curves between them."""
+        settings, methods = self.settings, self.settings.method_names()
+        yardsticks: list[str] = []
+        if settings.yardsticks and not suffix:
+            yardsticks = [*BLENDS, *(STARTS if "distill" in methods else ())]
+        for method in [*methods, *yardsticks]:
+            name = method + suffix
+            path = folder / f"{name}.safetensors"
+            job = ScoreJob(settings, f"{name} {seed}", name, seed, path, parents)
+            if method == FROM_PARENT:
+                self.from_parent[seed] = job
+            else:
+                self.scoring.append(job)
+            # Function-space merges do not follow the coefficients continuously.
+            curved = method in METHODS and not METHODS[method].function_space
+            if seed == 0 and settings.curve_points and not suffix and curved:
+                self.curves.append(CurveJob(settings, f"curve {method}", method, parents))
+
+    def is_both(self, result: Any) -> bool:
+        """Whether a result is that of `distill` and of the yardstick from the first parent."""
+        distilled = isinstance(result, Scored) and result.name == "distill"
+        return distilled and result.start_parent == 0 and result.seed in self.from_parent
+
+    def called_for_by(self, result: Any) -> list[ScoreJob]:
+        """Jobs that a result calls for: that yardstick, where it is another field."""
+        distilled = isinstance(result, Scored) and result.name == "distill"
+        if distilled and not self.is_both(result) and result.seed in self.from_parent:
+            return [self.from_parent[result.seed]]
+        return []
+
+
+def variants_of(settings: CompareSettings) -> list[tuple[str, FieldConfig]]:
+    """The configuration asked for, and the same with batch norm if that is wanted too."""
+    base = settings.config or FIELDS[settings.field].Config()
+    variants = [("", base)]
+    if settings.batch_norm:
+        if not hasattr(base, "batch_norm"):
+            raise InputError(f"field `{settings.field}` knows no batch norm; pass batch_norm=False")
+        if not base.batch_norm:
+            variants.append((BATCH_NORM, replace(base, batch_norm=True)))  # type: ignore[call-arg]
+    return variants
+
+
+def looks(out: Path) -> list[KnowledgeJob | AlignmentJob]:
+    """Jobs that draw what the parents of the first seed pair know, and look at their units."""
+    paths = {group: out / "fields" / "pair0" / f"{group}.safetensors" for group in GROUPS}
+    drawing = [
+        KnowledgeJob(f"what {group} knows", group, path, out / "knowledge" / f"{group}.png")
+        for group, path in paths.items()
+    ]
+    return [*drawing, AlignmentJob("units side by side", tuple(paths.values()))]
+
+
+def train_job(
+    settings: CompareSettings,
+    name: str,
+    group: str,
+    seed: int,
+    suffix: str,
+    config: FieldConfig,
+    folder: Path,
+) -> TrainJob:
+    """The training of one field; the joint field takes the length of both parents together."""
+    train = replace(settings.train, seed=settings.train.seed + 2 * seed + (group == "rear"))
+    if group == "all":
+        if train.seconds is not None:
+            train = replace(train, seconds=2 * train.seconds)
+        else:
+            train = replace(train, steps=2 * train.step_goal)
+    title = f"train {name}{suffix.replace('_', ' ')}, pair {seed}"
+    return TrainJob(settings, title, group, train, config, folder / f"{name}{suffix}.safetensors")
