@@ -40,3 +40,23 @@ def test_the_site_builds_without_a_warning(tmp_path: Path) -> None:
         loaded = re.findall(r'<(?:script|link|img)[^>]*(?:src|href)="(https?:[^"]*)"',
                             built.read_text(encoding="utf-8"))  # fmt: skip
         assert loaded == [], built.name
+
+
+def test_the_table_of_repair_is_the_readmes() -> None:
+    """Averages and repaired averages on all views of lego, with and without batch norm."""
+    lego = (ROOT / "README.md").read_text("utf-8").partition("<!-- lego: begin -->")[2]
+    lego = lego.partition("<!-- lego: end -->")[0]
+    rows = {
+        name + norm: figure
+        for name, norm, figure in re.findall(
+            r"^\| `(\w+)`((?:, batch norm)?) \|[^|]*\|[^|]*\| ([\d.]+) \|", lego, re.MULTILINE
+        )
+    }
+    page = (ROOT / "docs" / "repair.md").read_text("utf-8")
+    titles = {"average": "as they stand", "weight_matching": "weight matching",
+              "activation_matching": "activation matching",
+              "combined_matching": "combined matching"}  # fmt: skip
+    for method, title in titles.items():
+        repaired = f"{method}_repair"
+        named = (method, repaired, f"{method}, batch norm", f"{repaired}, batch norm")
+        assert f"| {title} | {' | '.join(rows[name] for name in named)} |" in page

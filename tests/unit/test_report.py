@@ -49,6 +49,13 @@ def test_nothing_in_the_page_leads_outside(tmp_path: Path) -> None:
     assert re.findall(r"<script[^>]*src|<link", html) == []
 
 
+def test_a_page_too_large_to_send_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("memonf.report.page.MOST_BYTES", 1000)
+    with pytest.warns(UserWarning, match="fewer --frames or a smaller --size"):
+        write_page(experiment_page(small_outcome()), tmp_path / "page.html")
+    assert (tmp_path / "page.html").exists()
+
+
 def test_names_from_outside_are_only_text(tmp_path: Path) -> None:
     """A data set may be called anything."""
     hostile = "</script><script>alert(1)</script>"

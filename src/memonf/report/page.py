@@ -8,6 +8,7 @@ script stand in the file, and its content security policy forbids every request.
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from importlib.resources import files
@@ -191,12 +192,21 @@ class Page:
 def write_page(page: Page, path: PathLike) -> int:
     """Write a page as one HTML file; return its size in bytes.
 
+    Warns if it is larger than `MOST_BYTES`: mails and browsers may refuse it.
+
     Raises:
         OutputError: The file cannot be written.
     """
     html = environment().get_template("page.html.jinja").render(page=page)
     write_text(path, html)
-    return len(html.encode())
+    size = len(html.encode())
+    if size > MOST_BYTES:
+        warnings.warn(
+            f"{path} has {size / 2**20:.0f} MiB, more than {MOST_BYTES / 2**20:.0f}: "
+            "fewer --frames or a smaller --size make it lighter",
+            stacklevel=2,
+        )
+    return size
 
 
 def environment() -> Environment:
