@@ -16,17 +16,17 @@ release = version = memonf.__version__
 
 extensions = [
     "generated",
-    "myst_parser",
+    "myst_nb",
     "sphinx.ext.autodoc",
     "sphinx.ext.napoleon",
     "sphinx_copybutton",
 ]
 exclude_patterns = ["_ext"]
+# The notebook is shown as it was last run (scripts/run_notebook.py); tests run it.
+nb_execution_mode = "off"
 # The pages are Markdown that a Git host shows as well, so links are plain relative ones.
 myst_heading_anchors = 4
 myst_enable_extensions = ["deflist"]
-# Links from the docs to files of the repository are for readers on a Git host.
-suppress_warnings = ["myst.xref_missing"]
 
 autodoc_member_order = "bysource"
 autodoc_typehints = "none"

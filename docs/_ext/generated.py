@@ -12,6 +12,8 @@ import os
 from pathlib import Path
 from typing import Any
 
+from docstring_parser import DocstringStyle, parse
+
 from memonf.cli.main import VERBS, main
 from memonf.fields import FIELDS
 from memonf.merging import METHODS
@@ -39,11 +41,16 @@ def verbs_page() -> str:
 
 
 def settings_table(cls: Any) -> list[str]:
-    """Settings of a class with their defaults."""
-    rows = ["", "| setting | default |", "|---|---|"]
+    """Settings of a class with their defaults and what their docstrings say."""
+    said = {
+        param.arg_name: " ".join((param.description or "").split())
+        for base in reversed(cls.__mro__)
+        for param in parse(base.__doc__ or "", DocstringStyle.GOOGLE).params
+    }
+    rows = ["", "| setting | default | |", "|---|---|---|"]
     for entry in dataclasses.fields(cls):
         default = getattr(cls(), entry.name)
-        rows.append(f"| `{entry.name}` | `{default!r}` |")
+        rows.append(f"| `{entry.name}` | `{default!r}` | {said.get(entry.name, '')} |")
     return rows if len(rows) > 3 else []
 
 

@@ -7,6 +7,8 @@ from pathlib import Path
 
 import pytest
 
+import memonf
+
 ROOT = Path(__file__).parents[2]
 
 
@@ -37,9 +39,13 @@ def test_the_site_builds_without_a_warning(tmp_path: Path) -> None:
     page = (tmp_path / "reference" / "cli.html").read_text(encoding="utf-8")
     assert "memonf doctor" in page
     for built in tmp_path.rglob("*.html"):
-        loaded = re.findall(r'<(?:script|link|img)[^>]*(?:src|href)="(https?:[^"]*)"',
-                            built.read_text(encoding="utf-8"))  # fmt: skip
+        loaded = re.findall(
+            r"""<(?:script|link|img|source|iframe|object|embed)[^>]*(?:src|href|data)=["'](?:https?:)?//""",
+            built.read_text(encoding="utf-8"),
+        )
         assert loaded == [], built.name
+    for style in tmp_path.rglob("*.css"):
+        assert not re.search(r"url\([\"']?(?:https?:)?//", style.read_text("utf-8")), style.name
 
 
 def test_the_table_of_repair_is_the_readmes() -> None:
@@ -60,3 +66,10 @@ def test_the_table_of_repair_is_the_readmes() -> None:
         repaired = f"{method}_repair"
         named = (method, repaired, f"{method}, batch norm", f"{repaired}, batch norm")
         assert f"| {title} | {' | '.join(rows[name] for name in named)} |" in page
+
+
+def test_the_reference_lists_every_public_name() -> None:
+    page = (ROOT / "docs" / "reference" / "api.md").read_text("utf-8")
+    for name in memonf.__all__:
+        if not name.startswith("__"):
+            assert f"memonf.{name}\n" in page or name == "MemonfError", name

@@ -89,7 +89,7 @@ def view_colours(most: int) -> Float[Tensor, "256 3"]:
     return torch.from_numpy(colours).float()
 
 
-@dataclass
+@dataclass(eq=False)
 class KnowledgeColours:
     """A field with its colour replaced by the number of views that saw the place.
 
