@@ -10,11 +10,13 @@ Ray directions have unit length, so the distance t along a ray is in scene units
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 
 import torch
 
 from .errors import DataError
+from .lenses import Lenses
 from .typing import Bool, Float, Int, Tensor
 
 __all__ = ["Cameras", "Rays", "look_at", "turntable"]
@@ -41,19 +43,21 @@ class Rays:
 
 @dataclass(frozen=True)
 class Cameras:
-    """Pinhole cameras that share one image size.
+    """Cameras that share one image size: pinholes, behind lenses where those are known.
 
     Attributes:
         camera_to_world: (views, 3, 4), rigid: rotation columns right, up, back, then the centre.
         intrinsics: (views, 4), focal lengths fx, fy and principal point cx, cy, in pixels.
         width: Image width in pixels.
         height: Image height in pixels.
+        lenses: What distorts the pictures; None for nothing.
     """
 
     camera_to_world: Float[Tensor, "views 3 4"]
     intrinsics: Float[Tensor, "views 4"]
     width: int
     height: int
+    lenses: Lenses | None = None
 
     @classmethod
     def pinhole(cls, camera_to_world: Tensor, focal: float, width: int, height: int) -> Cameras:
@@ -77,7 +81,16 @@ class Cameras:
         return cameras
 
     def check(self) -> None:
-        """Refuse poses that are not finite, or whose rotation is not a proper rotation."""
+        """Refuse poses, intrinsics and lenses that are not finite, and rotations that are none."""
+        if self.lenses is not None:
+            self.lenses.check()
+        usable = self.intrinsics.isfinite().all(1) & (self.intrinsics[:, :2] > 0).all(1)
+        if not usable.all():
+            index = int((~usable).nonzero()[0])
+            raise DataError(
+                f"intrinsics {index}: expected finite numbers and focal lengths > 0, received "
+                f"{self.intrinsics[index].tolist()}"
+            )
         finite = self.camera_to_world.isfinite().flatten(1).all(1)
         if not finite.all():
             raise DataError(f"pose {int((~finite).nonzero()[0])}: expected finite numbers")
@@ -96,13 +109,33 @@ class Cameras:
         return len(self.camera_to_world)
 
     def __getitem__(self, index: slice | Tensor | list[int]) -> Cameras:
-        return Cameras(self.camera_to_world[index], self.intrinsics[index], self.width, self.height)
+        lenses = None if self.lenses is None else self.lenses[index]
+        return replace(
+            self, camera_to_world=self.camera_to_world[index],
+            intrinsics=self.intrinsics[index], lenses=lenses,
+        )  # fmt: skip
 
     def to(self, device: torch.device | str) -> Cameras:
         """Return the same cameras on `device`."""
-        return Cameras(
-            self.camera_to_world.to(device), self.intrinsics.to(device), self.width, self.height
-        )
+        return replace(
+            self, camera_to_world=self.camera_to_world.to(device),
+            intrinsics=self.intrinsics.to(device),
+            lenses=None if self.lenses is None else self.lenses.to(device),
+        )  # fmt: skip
+
+    @classmethod
+    def join(cls, parts: Sequence[Cameras]) -> Cameras:
+        """The cameras of all parts, at the image size of the first."""
+        width, height = parts[0].width, parts[0].height
+        parts = [part.resized(width, height) for part in parts]
+        lenses = None
+        if any(part.lenses is not None for part in parts):
+            lenses = Lenses.join([part.lenses or Lenses.ideal(len(part)) for part in parts])
+        return cls(
+            torch.cat([part.camera_to_world for part in parts]),
+            torch.cat([part.intrinsics for part in parts]),
+            width, height, lenses,
+        )  # fmt: skip
 
     @property
     def positions(self) -> Float[Tensor, "views 3"]:
@@ -113,7 +146,7 @@ class Cameras:
         """Return cameras with the same field of view at another image size in pixels."""
         scale = torch.tensor([width / self.width, height / self.height]).repeat(2)
         intrinsics = self.intrinsics * scale.to(self.intrinsics)
-        return Cameras(self.camera_to_world, intrinsics, width, height)
+        return replace(self, intrinsics=intrinsics, width=width, height=height)
 
     def rays(
         self,
@@ -132,6 +165,9 @@ class Cameras:
         x = (columns + 0.5 - cx) / fx
         y = (cy - rows - 0.5) / fy
         local = torch.stack([x, y, -torch.ones_like(x)], -1)
+        if self.lenses is not None:
+            right, down, ahead = self.lenses.undistort(torch.stack([x, -y], -1), views).unbind(-1)
+            local = torch.stack([right, -down, -ahead], -1)
         poses = self.camera_to_world[views]
         directions = (poses[:, :, :3] @ local[:, :, None])[:, :, 0]
         return Rays(poses[:, :, 3], torch.nn.functional.normalize(directions, dim=-1))
@@ -148,10 +184,34 @@ class Cameras:
         pose, (fx, fy, cx, cy) = self.camera_to_world[view], self.intrinsics[view].unbind()
         local = (points - pose[:, 3]) @ pose[:, :3]
         depth = -local[:, 2]
-        columns = (cx + fx * local[:, 0] / depth).floor().long()
-        rows = (cy - fy * local[:, 1] / depth).floor().long()
+        before = depth > 0
+        if self.lenses is None:
+            columns = (cx + fx * local[:, 0] / depth).floor().long()
+            rows = (cy - fy * local[:, 1] / depth).floor().long()
+        else:
+            plane = torch.stack([local[:, 0], -local[:, 1]], -1) / depth[:, None]
+            before &= plane.norm(dim=-1) <= self.widest(view)
+            seen = self.lenses.distort(plane, view)
+            columns = (cx + fx * seen[:, 0]).floor().long()
+            rows = (cy + fy * seen[:, 1]).floor().long()
         inside = (columns >= 0) & (columns < self.width) & (rows >= 0) & (rows < self.height)
-        return rows, columns, depth, inside & (depth > 0)
+        return rows, columns, depth, inside & before
+
+    def widest(self, view: int) -> float:
+        """Largest radius, right and down over ahead, at which a view with a lens sees anything.
+
+        A polynomial folds back far outside the picture; what lies beyond the outline is not seen.
+        """
+        assert self.lenses is not None
+        fx, fy, cx, cy = self.intrinsics[view].unbind()
+        along = torch.linspace(0, 1, 17).to(self.intrinsics)
+        zero, one = torch.zeros_like(along), torch.ones_like(along)
+        outline = torch.cat([torch.stack(side, -1) for side in (
+            (along, zero), (along, one), (zero, along), (one, along))])  # fmt: skip
+        seen = outline * outline.new_tensor([self.width, self.height]) - torch.stack([cx, cy])
+        directions = self.lenses.undistort(seen / torch.stack([fx, fy]), view)
+        ahead = directions[:, 2].clamp_min(0.05)  # a fisheye may see beyond 90°: 87° at most here
+        return 1.02 * float((directions[:, :2].norm(dim=-1) / ahead).max())
 
     def view_rays(self, view: int) -> Rays:
         """All rays of one view, row by row: (height * width) of them."""

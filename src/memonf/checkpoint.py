@@ -27,19 +27,22 @@ from .errors import DataError, FieldFileError, InputError, nearest
 from .fields import FIELDS, Field, Record, build_field
 from .files import replacing
 from .knowledge import Knowledge
+from .lenses import Lenses
+from .placement import Placement
 from .typing import PathLike, Tensor
 
 __all__ = ["FORMAT_VERSION", "content_hash", "load", "save"]
 
-#: Version 1 had no knowledge.
-FORMAT_VERSION = 2
-READ_VERSIONS = (1, 2)
+#: Version 1 had no knowledge, version 2 no lenses and no placement.
+FORMAT_VERSION = 3
+READ_VERSIONS = (1, 2, 3)
 
 HEADER_KEYS = (
     "format_version", "memonf_version", "architecture", "config", "aabb", "near", "far",
-    "background", "cameras", "knowledge", "group", "scene", "training", "lineage",
+    "background", "cameras", "placement", "knowledge", "group", "scene", "training", "lineage",
 )  # fmt: skip
 POSES, INTRINSICS = "camera.camera_to_world", "camera.intrinsics"
+LENSES, FISHEYE = "camera.lenses", "camera.fisheye"
 VIEWS, SIDES, SOLID = "knowledge.views", "knowledge.sides", "knowledge.solid"
 #: The box stands in the header, not among the tensors.
 IN_HEADER = "aabb"
@@ -72,7 +75,14 @@ def save(field: Field, path: PathLike) -> None:
     if record.cameras is not None:
         tensors[POSES] = record.cameras.camera_to_world.cpu().contiguous()
         tensors[INTRINSICS] = record.cameras.intrinsics.cpu().contiguous()
-        cameras = {"width": record.cameras.width, "height": record.cameras.height}
+        lenses = record.cameras.lenses
+        cameras = {
+            "width": record.cameras.width, "height": record.cameras.height,
+            "lenses": lenses is not None,
+        }  # fmt: skip
+        if lenses is not None:
+            tensors[LENSES] = lenses.coefficients.cpu().contiguous()
+            tensors[FISHEYE] = lenses.fisheye.to("cpu", torch.uint8)
     knowledge = None
     if record.knowledge is not None:
         found = record.knowledge.to("cpu")
@@ -89,6 +99,7 @@ def save(field: Field, path: PathLike) -> None:
         "far": record.far,
         "background": list(record.background),
         "cameras": cameras,
+        "placement": None if record.placement is None else record.placement.as_dict(),
         "knowledge": knowledge,
         "group": record.group,
         "scene": record.scene,
@@ -137,6 +148,7 @@ def load(path: PathLike, device: torch.device | str = "cpu") -> Field:
         if tensor.is_floating_point() and not tensor.isfinite().all():
             raise FieldFileError(f"{file}: `{name}` holds NaN or infinity; train the field again")
     cameras = read_cameras(file, header, tensors)
+    placement = read_placement(file, header)
     knowledge = read_knowledge(file, header, tensors)
     field = new_field(file, header)
     missing = field.load_state_dict(tensors, strict=False).missing_keys
@@ -146,6 +158,7 @@ def load(path: PathLike, device: torch.device | str = "cpu") -> Field:
         far=float(header["far"]),
         background=tuple(header["background"]),
         cameras=cameras,
+        placement=placement,
         knowledge=None if knowledge is None else knowledge.to(device),
         group=header["group"],
         scene=header["scene"],
@@ -200,6 +213,10 @@ def parse_header(file: Path, text: str | None) -> dict[str, Any]:
         refuse("format_version", f"{FORMAT_VERSION} (update memonf to read newer files)")
     if header["format_version"] == 1:
         header.setdefault("knowledge", None)
+    if header["format_version"] in (1, 2):
+        header.setdefault("placement", None)
+        if isinstance(header.get("cameras"), dict):
+            header["cameras"].setdefault("lenses", False)
     for key in header:
         if key not in HEADER_KEYS:
             raise FieldFileError(f"{file}: unknown header key `{key}`; {nearest(key, HEADER_KEYS)}")
@@ -232,10 +249,14 @@ def parse_header(file: Path, text: str | None) -> dict[str, Any]:
     cameras = header["cameras"]
     if cameras is not None and not (
         isinstance(cameras, dict)
-        and cameras.keys() == {"width", "height"}
-        and all(isinstance(side, int) and 0 < side <= 1 << 16 for side in cameras.values())
+        and cameras.keys() == {"width", "height", "lenses"}
+        and all(
+            isinstance(side, int) and 0 < side <= 1 << 16
+            for side in (cameras["width"], cameras["height"])
+        )
+        and isinstance(cameras["lenses"], bool)
     ):
-        refuse("cameras", "null or a width and a height in pixels")
+        refuse("cameras", "null or a width and a height in pixels, and whether there are lenses")
     knowledge = header["knowledge"]
     if knowledge is not None and not (
         isinstance(knowledge, dict)
@@ -273,6 +294,8 @@ def expected_shapes(
     if header["cameras"] is not None:
         views = (shapes.get(POSES) or [0])[0]
         expected |= {POSES: [views, 3, 4], INTRINSICS: [views, 4]}
+        if header["cameras"]["lenses"]:
+            expected |= {LENSES: [views, 6], FISHEYE: [views]}
     if header["knowledge"] is not None:
         coarse, fine = header["knowledge"]["cells"], header["knowledge"]["solid_cells"]
         expected |= {VIEWS: [coarse] * 3, SIDES: [coarse] * 3, SOLID: [math.ceil(fine**3 / 8)]}
@@ -300,17 +323,31 @@ def read_cameras(file: Path, header: dict[str, Any], tensors: dict[str, Tensor])
     """Take the cameras out of the tensors and check them."""
     if header["cameras"] is None:
         return None
+    lenses = None
+    if header["cameras"]["lenses"]:
+        lenses = Lenses(tensors.pop(LENSES).float(), tensors.pop(FISHEYE).bool())
     cameras = Cameras(
         tensors.pop(POSES).float(),
         tensors.pop(INTRINSICS).float(),
         header["cameras"]["width"],
         header["cameras"]["height"],
+        lenses,
     )
     try:
         cameras.check()
     except DataError as error:
         raise FieldFileError(f"{file}: camera {error}") from None
     return cameras
+
+
+def read_placement(file: Path, header: dict[str, Any]) -> Placement | None:
+    """Take the placement out of the header and check it."""
+    if header["placement"] is None:
+        return None
+    try:
+        return Placement.from_dict(header["placement"])
+    except DataError as error:
+        raise FieldFileError(f"{file}: header {error}") from None
 
 
 def read_knowledge(

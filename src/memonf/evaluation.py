@@ -101,9 +101,10 @@ def evaluate(
     for index, name in enumerate(views.names):
         picture = renderer.view(views.cameras, index).rgb.cpu()
         truth = views.picture(index, scene.background_rgb)
+        mask = views.mask(index)
         if on_picture is not None:
             on_picture(name, picture)
-        scores.append(ViewScore(name, psnr(picture, truth), ssim(picture, truth)))
+        scores.append(ViewScore(name, psnr(picture, truth, mask), ssim(picture, truth, mask)))
         if on_view is not None:
             on_view(index + 1, len(views))
     return Scores(

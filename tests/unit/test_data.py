@@ -159,8 +159,8 @@ def test_overlap_lets_neighbours_share_cameras() -> None:
 
 def test_groups_that_do_not_exist_are_refused(blender_folder: Path) -> None:
     scene = memonf.load_scene(blender_folder)
-    with pytest.raises(InputError, match="expected all, front, rear or `sector K/N`"):
-        scene.views("train", "left")
+    with pytest.raises(InputError, match="expected all, front, rear, left, right or `sector K/N`"):
+        scene.views("train", "above")
     with pytest.raises(InputError, match="1 <= K <= N"):
         scene.views("train", "sector 3/2")
     with pytest.raises(DataError, match=r"none of the 4 `train` cameras is in group"):

@@ -8,12 +8,14 @@ from pathlib import Path
 
 from ..errors import DataError, nearest
 from ..typing import PathLike
-from . import blender, npz
+from . import blender, npz, transforms
 from .base import Scene, Views, composite_on, in_group
+from .capture import Place
 
 __all__ = ["Scene", "Views", "composite_on", "embedded_scenes", "in_group", "load_scene"]
 
-#: Tried in this order.
+#: Tried in this order: captures of the world, which are placed, and scenes that are as they are.
+CAPTURES = ((transforms.can_read, transforms.read),)
 FORMATS = ((blender.can_read, blender.read), (npz.can_read, npz.read))
 EMBEDDED = "embedded:"
 
@@ -26,22 +28,33 @@ def embedded_scenes() -> list[str]:
     )
 
 
-def load_scene(data: PathLike, *, front: tuple[float, float] | None = None) -> Scene:
+def load_scene(
+    data: PathLike,
+    *,
+    front: tuple[float, float] | None = None,
+    place: Place = "auto",
+    half_side: float | None = None,
+) -> Scene:
     """Open a data set, whatever its format.
 
     Args:
-        data: A NeRF-synthetic folder, an ``.npz`` file, or ``embedded:NAME``.
-        front: Horizontal direction (x, y) towards the front cameras; None for the format's own
-            (-y for Blender scenes).
+        data: A NeRF-synthetic folder, a capture (``transforms.json`` of nerfstudio or instant-ngp,
+            LLFF, COLMAP), an ``.npz`` file, or ``embedded:NAME``.
+        front: Horizontal direction (x, y) towards the front cameras; None for the format's own:
+            -y for Blender scenes, the middle of the cameras for captures.
+        place: Of captures: ``auto`` turns them upright, centres them and scales their box to ±1.5;
+            ``keep`` leaves their coordinates; or the `Placement` of an earlier field.
+        half_side: Of captures: half a side of the box, in the capture's units; None for one that
+            holds all cameras, or what the capture says.
 
     Raises:
-        DataError: Nothing there, or in no known format.
+        DataError: Nothing there, in no known format, or not a capture where it has to be one.
     """
-    scene = open_scene(str(data))
+    scene = open_scene(str(data), place, half_side)
     return scene if front is None else dataclasses.replace(scene, front=front)
 
 
-def open_scene(data: str) -> Scene:
+def open_scene(data: str, place: Place, half_side: float | None) -> Scene:
     """Find the format that reads `data`."""
     if data.startswith(EMBEDDED):
         name = data.removeprefix(EMBEDDED)
@@ -57,8 +70,15 @@ def open_scene(data: str) -> Scene:
         raise DataError(
             f"{data}: there is no such file or folder; `memonf scenes` lists the embedded scenes"
         )
+    for can_read, read_capture in CAPTURES:
+        if can_read(path):
+            return read_capture(path, place, half_side)
     for can_read, read in FORMATS:
         if can_read(path):
+            if half_side is not None or place not in ("auto", "keep"):
+                raise DataError(
+                    f"{data}: its coordinates and box are given; only captures are placed"
+                )
             return read(path)
     raise DataError(
         f"{data}: expected a folder with transforms_train.json (NeRF-synthetic) or an .npz file "

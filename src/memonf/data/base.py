@@ -1,7 +1,8 @@
 """Scenes: pictures with cameras, in named splits, and the view groups that parents train on.
 
 View groups: ``all``; ``front`` and ``rear``, cameras within and beyond ±90° of azimuth around the
-front direction; ``sector K/N``, the K-th of N equal sectors, the first centred on the front.
+front direction; ``left`` and ``right`` of that direction, as one sees it who looks at the scene
+from the front; ``sector K/N``, the K-th of N equal sectors, the first centred on the front.
 """
 
 from __future__ import annotations
@@ -15,7 +16,8 @@ import torch
 
 from ..cameras import Cameras
 from ..errors import DataError, InputError
-from ..typing import Float, Int, Tensor, UInt8
+from ..placement import Placement
+from ..typing import Bool, Float, Int, Tensor, UInt8
 from .storage import IN_MEMORY
 
 __all__ = ["Scene", "Views", "composite_on", "in_group"]
@@ -31,12 +33,15 @@ class Views:
             pictures of a split are stored once: views that are a part of it share them.
         names: Name of each view, for messages and captions.
         places: Which of the stored pictures each view is; None for all of them in their order.
+        masks: Of the stored pictures, 0 at pixels that are neither trained on nor scored; None if
+            all count.
     """
 
     cameras: Cameras
     stored: UInt8[Tensor, "stored height width channels"]
     names: tuple[str, ...]
     places: Int[Tensor, " views"] | None = None
+    masks: UInt8[Tensor, "stored height width"] | None = None
 
     def __len__(self) -> int:
         return len(self.cameras)
@@ -45,7 +50,7 @@ class Views:
         picked = torch.arange(len(self))[index]
         places = picked if self.places is None else self.places[picked]
         names = tuple(self.names[view] for view in picked.tolist())
-        return Views(self.cameras[picked], self.stored, names, places)
+        return Views(self.cameras[picked], self.stored, names, places, self.masks)
 
     def image(self, view: int) -> UInt8[Tensor, "height width channels"]:
         """One picture as it is stored; no copy."""
@@ -70,15 +75,35 @@ class Views:
         here = torch.device(device).type == self.stored.device.type
         if here or self.stored.nbytes > IN_MEMORY:
             return replace(self, cameras=cameras)
-        return Views(cameras, self.images.to(device), self.names)
+        masks = self.masks
+        if masks is not None:
+            masks = (masks if self.places is None else masks[self.places]).to(device)
+        return Views(cameras, self.images.to(device), self.names, None, masks)
 
     def pixels(self, index: Int[Tensor, " pixels"]) -> UInt8[Tensor, "pixels channels"]:
         """Single pixels, counted through all views row by row; on the cameras' device."""
-        index = index.to(self.stored.device)
-        if self.places is not None:
-            area = self.cameras.height * self.cameras.width
-            index = self.places[index // area] * area + index % area
+        index = self.stored_index(index.to(self.stored.device))
         return self.stored.flatten(0, 2)[index].to(self.cameras.positions.device)
+
+    def counted(self, index: Int[Tensor, " pixels"]) -> Tensor | None:
+        """Which single pixels count, counted like those of `pixels`; None if all do."""
+        if self.masks is None:
+            return None
+        index = self.stored_index(index.to(self.masks.device))
+        return self.masks.flatten()[index].to(self.cameras.positions.device) > 0
+
+    def stored_index(self, index: Int[Tensor, " pixels"]) -> Int[Tensor, " pixels"]:
+        """Where single pixels of these views stand among those of the stored pictures."""
+        if self.places is None:
+            return index
+        area = self.cameras.height * self.cameras.width
+        return self.places[index // area] * area + index % area
+
+    def mask(self, view: int) -> Bool[Tensor, "height width"] | None:
+        """Which pixels of one view count; None if all do."""
+        if self.masks is None:
+            return None
+        return self.masks[view if self.places is None else int(self.places[view])] > 0
 
     def alphas(self) -> Iterator[UInt8[Tensor, "height width"]] | None:
         """Alpha channel of one view after another, 8 bit; None for images without one."""
@@ -109,6 +134,8 @@ class Scene:
         background: Colour that RGBA images are composited on, rgb in [0, 1].
         front: Horizontal direction (x, y) from the scene's centre to the front cameras.
         title: A few words for people.
+        placement: From the capture's coordinates to the scene's; None where they are the same.
+        notes: What was found and done when the data set was opened, a sentence each.
     """
 
     name: str
@@ -119,6 +146,8 @@ class Scene:
     background: tuple[float, float, float] = (1.0, 1.0, 1.0)
     front: tuple[float, float] = (0.0, -1.0)
     title: str = ""
+    placement: Placement | None = None
+    notes: tuple[str, ...] = ()
     _loaded: dict[str, Views] = field(default_factory=dict, repr=False, compare=False)
 
     def split(self, name: str) -> Views:
@@ -140,7 +169,7 @@ class Scene:
 
         Args:
             split: ``train``, ``val`` or ``test``.
-            group: ``all``, ``front``, ``rear`` or ``sector K/N``.
+            group: ``all``, ``front``, ``rear``, ``left``, ``right`` or ``sector K/N``.
             overlap: Degrees of azimuth that neighbouring groups share, in [0, 180].
 
         Raises:
@@ -195,10 +224,17 @@ def in_group(
             if group == "front"
             else (azimuth.abs() >= 90 - overlap / 2)
         )
+    if group in ("left", "right"):
+        # Left and right of somebody who looks from the front: +90° and -90° are their middles.
+        middle = 90 if group == "right" else -90
+        if overlap == 0:
+            return (aside < 0) == (group == "left")
+        from_middle = (azimuth - middle + 180) % 360 - 180
+        return from_middle.abs() <= 90 + overlap / 2
     match = re.fullmatch(r"sector (\d+)/(\d+)", group)
     if match is None or not 1 <= int(match[1]) <= int(match[2]):
         raise InputError(
-            f"group: expected all, front, rear or `sector K/N` with 1 <= K <= N, "
+            f"group: expected all, front, rear, left, right or `sector K/N` with 1 <= K <= N, "
             f"received `{group}`; try `--group front`"
         )
     sector, sectors = int(match[1]), int(match[2])

@@ -7,22 +7,19 @@ Reference:
 from __future__ import annotations
 
 import contextlib
-import json
 import math
-from collections.abc import Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from PIL import Image, UnidentifiedImageError
 
 from ..cameras import Cameras
-from ..devices import cores
 from ..errors import DataError
 from .base import Scene, Views
+from .pictures import read_picture, read_pictures
+from .sources import inside, read_json
 from .storage import keep
 
 __all__ = ["can_read", "read"]
@@ -31,8 +28,6 @@ __all__ = ["can_read", "read"]
 HALF_SIDE = 1.5
 NEAR, FAR = 2.0, 6.0
 SPLITS = ("train", "val", "test")
-#: Pictures that each core decodes before the next are begun.
-AHEAD = 4
 
 
 def can_read(path: Path) -> bool:
@@ -93,47 +88,11 @@ def read_split(folder: Path, name: str) -> Views:
     return Views(cameras, images, tuple(path.stem for path in paths))
 
 
-def read_pictures(paths: Sequence[Path]) -> Iterator[np.ndarray]:
-    """Decode pictures on all cores, a few ahead of the one that is asked for.
-
-    Raises:
-        DataError: One cannot be read, or is not like the first.
-    """
-    first = None
-    with ThreadPoolExecutor(cores()) as pool:  # decoders work outside Python's lock
-        for start in range(0, len(paths), AHEAD * cores()):
-            batch = paths[start : start + AHEAD * cores()]
-            for path, picture in zip(batch, pool.map(read_picture, batch), strict=True):
-                first = first or picture.shape
-                if picture.shape != first:
-                    height, width, channels = picture.shape
-                    raise DataError(
-                        f"{path}: {width}x{height} with {channels} channels, the first picture is "
-                        f"{first[1]}x{first[0]} with {first[2]}; all must agree"
-                    )
-                yield picture
-
-
-def read_json(file: Path) -> dict[str, Any]:
-    """Read a JSON object, or say where it is broken."""
-    try:
-        content = json.loads(file.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise DataError(f"{file}: cannot be read: {error.strerror}") from None
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
-        raise DataError(f"{file}: not valid JSON: {error}") from None
-    if not isinstance(content, dict):
-        raise DataError(f"{file}: expected a JSON object, received {type(content).__name__}")
-    return content
-
-
 def picture_path(folder: Path, file_path: str, where: str) -> Path:
     """Path of a frame's picture; the layout leaves ``.png`` out. It must lie in the folder."""
-    path = folder / file_path
-    if path.suffix.lower() not in (".png", ".jpg", ".jpeg", ".webp"):
-        path = path.with_name(path.name + ".png")
-    if not path.resolve().is_relative_to(folder.resolve()):
-        raise DataError(f"{where}: `{file_path}` leads out of the data folder; copy it inside")
+    if Path(file_path).suffix.lower() not in (".png", ".jpg", ".jpeg", ".webp"):
+        file_path += ".png"
+    path = inside(folder, file_path, where)
     if not path.is_file():
         raise DataError(f"{where}: picture {path} is not there; copy it or remove the frame")
     return path
@@ -147,12 +106,3 @@ def pose_matrix(values: Any, where: str) -> np.ndarray:
     if matrix.shape not in ((4, 4), (3, 4)):
         raise DataError(f"{where}: `transform_matrix`: expected 4x4 numbers")
     return matrix[:3]
-
-
-def read_picture(path: Path) -> np.ndarray:
-    """RGB or RGBA picture as uint8 (height, width, channels)."""
-    try:
-        with Image.open(path) as image:
-            return np.asarray(image.convert("RGBA" if "A" in image.getbands() else "RGB"))
-    except (UnidentifiedImageError, OSError, ValueError) as error:
-        raise DataError(f"{path}: cannot be read as a picture: {error}") from None

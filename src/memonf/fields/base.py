@@ -21,6 +21,7 @@ from ..cameras import Cameras
 from ..errors import InputError, nearest
 from ..knowledge import SOLID_RESOLUTION, Knowledge, assumed_cameras, observe
 from ..occupancy import OccupancyGrid
+from ..placement import Placement
 from ..registry import Registry
 from ..typing import Float, Tensor
 
@@ -97,6 +98,7 @@ class Record:
         far: Farthest such distance.
         background: Colour behind everything, rgb in [0, 1].
         cameras: Cameras of the training views; None if unknown.
+        placement: From the capture's coordinates to the field's; None where they are the same.
         knowledge: What these cameras saw; None if it was not recorded, see `known`.
         group: View group the field was trained on (``front``, ``rear``, ``all``, ``sector 2/4``).
         scene: Name of the data set.
@@ -109,6 +111,7 @@ class Record:
     far: float = 1e6
     background: tuple[float, float, float] = (1.0, 1.0, 1.0)
     cameras: Cameras | None = None
+    placement: Placement | None = None
     knowledge: Knowledge | None = None
     group: str = "all"
     scene: str = ""

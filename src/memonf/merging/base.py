@@ -29,7 +29,7 @@ from ..knowledge import Knowledge
 from ..registry import Registry
 from ..symmetry import Params, Symmetry, find_symmetry
 from ..typing import PathLike
-from .checks import check_knowledge, check_symmetry
+from .checks import check_knowledge, check_placements, check_symmetry
 from .coefficients import Coefficients, read_coefficients
 from .parents import Parents, check_alike, width_keys
 from .positions import Positions, sample_positions, trust_in
@@ -272,6 +272,7 @@ def merge(
     if not -SEEDS <= seed < SEEDS:
         raise InputError(f"seed: expected a whole number of 64 bits, received {seed}")
     given = Parents(parents, device)
+    check_placements([facts.record.placement for facts in given.facts])
     if not chosen.any_architecture:
         check_alike(given.facts, width_keys(given.facts) if chosen.any_width else ())
     shares = read_coefficients(coefficients, len(parents))

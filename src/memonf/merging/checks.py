@@ -10,9 +10,10 @@ import torch
 from ..errors import MergeError
 from ..fields import Field
 from ..knowledge import Knowledge, disagreement
+from ..placement import Placement
 from ..symmetry import Symmetry, verify
 
-__all__ = ["check_knowledge", "check_symmetry"]
+__all__ = ["check_knowledge", "check_placements", "check_symmetry"]
 
 #: Of the solid cells that two parents saw, the share that only one found solid: below 1 % for two
 #: halves of one scene, 60 to 75 % for two scenes (docs/research/knowledge.md).
@@ -38,6 +39,27 @@ def check_symmetry(field: Field, symmetry: Symmetry, seed: int) -> None:
             f"{MOST_CHANGE:.0e} is float noise); its `raw` does something that is misread. Merge "
             "with `distill`, which needs no symmetry"
         )
+
+
+def check_placements(placements: Sequence[Placement | None]) -> None:
+    """Refuse parents whose coordinates are not those of one capture.
+
+    Args:
+        placements: Of each parent, in the order given.
+
+    Raises:
+        MergeError: One was moved, turned or scaled otherwise than the first.
+    """
+    first = placements[0]
+    for number, other in enumerate(placements[1:], 2):
+        if first is None and other is None:
+            continue
+        if first is None or other is None or not first.same_as(other):
+            raise MergeError(
+                f"parent {number}: its capture was placed otherwise than that of parent 1, so one "
+                "place has two coordinates. Train it with `--place FIRST.safetensors`, which takes "
+                "the placement of the first"
+            )
 
 
 def check_knowledge(recorded: Sequence[Knowledge | None]) -> None:

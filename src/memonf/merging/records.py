@@ -6,8 +6,6 @@ import dataclasses
 from collections.abc import Sequence
 from typing import Any
 
-import torch
-
 from ..cameras import Cameras
 from ..fields import Record
 from ..knowledge import Knowledge, union
@@ -46,11 +44,4 @@ def joined_cameras(parts: Sequence[Cameras | None]) -> Cameras | None:
     known = [part for part in parts if part is not None]
     if len(known) < len(parts):
         return None
-    width, height = known[0].width, known[0].height
-    known = [part.resized(width, height) for part in known]
-    return Cameras(
-        torch.cat([part.camera_to_world for part in known]),
-        torch.cat([part.intrinsics for part in known]),
-        width,
-        height,
-    )
+    return Cameras.join(known)

@@ -53,6 +53,7 @@ def new_trainer(
         far=scene.far,
         background=scene.background,
         cameras=views.cameras,
+        placement=scene.placement,
         group=group,
         scene=scene.name,
         training={**recorded, "overlap": overlap, INITIAL_PARAMS: content_hash(built)},

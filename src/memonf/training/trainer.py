@@ -38,6 +38,9 @@ __all__ = ["Progress", "Trainer"]
 CHUNK = 3072
 #: Share of the pixels of the last step that the first one draws.
 FIRST_RAYS = 0.2
+#: How much of a cell's density is remembered from look to look, with a visual hull and without:
+#: captures start as fog everywhere, and rays cost most until what is air is known to be air.
+DECAY, DECAY_WITHOUT_HULL = 0.9, 0.7
 #: Points a step at which free space is taught to be empty.
 FREE_POINTS = 1024
 
@@ -91,6 +94,7 @@ class Trainer:
         self.generator = torch.Generator().manual_seed(settings.seed)
         self.grid = OccupancyGrid(field.aabb, settings.grid)
         alphas = views.alphas()
+        self.decay = DECAY_WITHOUT_HULL if alphas is None else DECAY
         if alphas is not None:
             self.grid.carve(self.cameras, alphas)
         hull = self.grid.occupied
@@ -173,7 +177,9 @@ class Trainer:
         whole = (self.step_count // self.settings.refresh) % 4 == 0
         cells = self.hull if whole else self.hull[self.grid.occupied[self.hull]]
         self.field.eval()  # batch norm: look with, and do not disturb, the running statistics
-        self.grid.update(self.field.density, decay=0.9, generator=self.generator, cells=cells)
+        self.grid.update(
+            self.field.density, decay=self.decay, generator=self.generator, cells=cells
+        )
         self.field.train()
         if self.step_count > 200 and not self.grid.occupied.any():
             raise TrainingError(
@@ -192,11 +198,15 @@ class Trainer:
         area = self.cameras.height * self.cameras.width
         drawn = torch.randint(len(self.views) * area, (count,), generator=self.generator)
         pixels = self.views.pixels(drawn)
+        counted = self.views.counted(drawn)
         drawn = drawn.to(pixels.device)
+        if counted is not None:  # fewer rays, as masks leave them
+            pixels, drawn = pixels[counted], drawn[counted]
+            count = max(1, len(drawn))
         rays = self.cameras.rays(
             drawn // area, drawn % area // self.cameras.width, drawn % self.cameras.width
         )
-        background = self.background.expand(count, 3)
+        background = self.background.expand(len(drawn), 3)
         truth = composite_on(pixels, background)
         samples = march(
             rays, self.grid, self.march, near=self.near, far=self.far, generator=self.generator

@@ -1,0 +1,255 @@
+"""Real captures: what their formats have in common once they are read.
+
+Every format gives `Frame` by frame a picture with its camera, in the capture's own coordinates and
+this project's camera convention. From there on all are treated alike: intrinsics follow the size of
+the pictures, every eighth view is held out where nothing says otherwise, and the scene is placed
+(`memonf.placement`): upright, centred on what the cameras look at, its box scaled to ±1.5.
+
+The world goes on outside the box of a capture. Fields know nothing there: what lies beyond is seen
+as the background's colour, which is the mean colour of the pictures' borders (a *crop box*).
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Literal, TypeAlias
+
+import numpy as np
+import torch
+from PIL import Image
+
+from ..cameras import Cameras
+from ..errors import DataError
+from ..lenses import Lenses
+from ..placement import Placement
+from ..typing import Float, Tensor
+from .base import Scene, Views
+from .pictures import picture_size, read_picture, read_pictures
+from .storage import keep
+
+__all__ = ["HELD_OUT_EVERY", "Frame", "Place", "build_scene"]
+
+#: Half a side of the box of a placed capture, scene units; densities are made for this size.
+HALF_SCENE = 1.5
+#: One view in so many is held out where the capture does not say which.
+HELD_OUT_EVERY = 8
+#: Nearest thing that is rendered, in distances of the cameras from the middle.
+NEAR_SHARE = 0.05
+#: Views whose borders are looked at for the background's colour.
+BORDER_VIEWS = 8
+
+#: ``auto``: see `Placement.around`; ``keep``: the capture's own coordinates; or a placement.
+Place: TypeAlias = "Literal['auto', 'keep'] | Placement"
+
+
+@dataclass(frozen=True)
+class Frame:
+    """One picture of a capture and the camera that took it.
+
+    Attributes:
+        picture: Its file.
+        pose: (3, 4), camera to world, this project's convention, world units.
+        intrinsics: fx, fy, cx, cy in pixels of `size`.
+        size: Width and height that the intrinsics belong to; None for those of the file.
+        lens: k1, k2, k3, k4, p1, p2.
+        fisheye: Whether the lens follows the fisheye model.
+        mask: Picture that is black where nothing counts; None if all does.
+    """
+
+    picture: Path
+    pose: np.ndarray
+    intrinsics: tuple[float, float, float, float]
+    size: tuple[int, int] | None = None
+    lens: tuple[float, float, float, float, float, float] = (0.0,) * 6
+    fisheye: bool = False
+    mask: Path | None = None
+
+
+def build_scene(
+    name: str,
+    splits: Mapping[str, Sequence[Frame]],
+    *,
+    place: Place = "auto",
+    half_side: float | None = None,
+    aabb: Float[Tensor, "2 3"] | None = None,
+    notes: Sequence[str] = (),
+) -> Scene:
+    """Make a scene of the frames of a capture.
+
+    Args:
+        name: Short name.
+        splits: Frames of each split; with one split alone every eighth of them is held out.
+        place: How the scene is placed.
+        half_side: Half a side of the box, world units; None for one that holds all cameras.
+        aabb: Box of a scene whose placement is given, scene units.
+        notes: What the reader has to say.
+
+    Raises:
+        DataError: No frame, unusable poses, pictures of different sizes.
+    """
+    said = list(notes)
+    if not any(splits.values()):
+        raise DataError(f"{name}: no frame is left whose picture is there")
+    kept = {split: list(frames) for split, frames in splits.items() if frames}
+    if list(kept) == ["train"]:
+        kept = hold_out(kept["train"])
+        said.append(f"every {HELD_OUT_EVERY}th view is held out for tests")
+    frames = [frame for part in kept.values() for frame in part]
+    size, upright = common_size(frames)
+    world = cameras_of(name, frames, size)
+    if isinstance(place, Placement):
+        placement: Placement | None = place
+    else:
+        placement = Placement.around(world, half_side, HALF_SCENE) if place == "auto" else None
+    placed = world if placement is None else placement.cameras_to_scene(world)
+    if aabb is None:
+        aabb = box_of(placed, placement, half_side)
+    centre = aabb.mean(0)
+    distances = (placed.positions - centre).norm(dim=-1)
+    loaders: dict[str, Callable[[], Views]] = {}
+    start = 0
+    for split, part in kept.items():
+        cameras = placed[start : start + len(part)]
+        loaders[split] = partial(read_views, tuple(part), cameras, upright)
+        start += len(part)
+    return Scene(
+        name=name,
+        loaders=loaders,
+        aabb=aabb,
+        near=max(NEAR_SHARE * float(distances.median()), 1e-4),
+        far=float(distances.max() + (aabb[1] - aabb[0]).norm()),
+        background=border_colour(kept[next(iter(kept))], upright),
+        front=middle_direction(placed, centre),
+        placement=placement,
+        notes=tuple(said),
+    )
+
+
+def hold_out(frames: Sequence[Frame]) -> dict[str, list[Frame]]:
+    """Training views, and every eighth for tests, in the order of their names."""
+    ordered = sorted(frames, key=lambda frame: frame.picture.name)
+    test = ordered[HELD_OUT_EVERY // 2 :: HELD_OUT_EVERY]
+    held = {id(frame) for frame in test}
+    train = [frame for frame in ordered if id(frame) not in held]
+    return {"train": train, "test": test} if test else {"train": train}
+
+
+def common_size(frames: Sequence[Frame]) -> tuple[tuple[int, int], bool]:
+    """Size of all pictures, and whether the rotation that EXIF asks for is made.
+
+    Cameras that were calibrated on pictures as they are stored must see them so.
+    """
+    stored = picture_size(frames[0].picture, upright=False)
+    turned = picture_size(frames[0].picture)
+    declared = frames[0].size
+    upright = stored != turned and not (
+        declared is not None and math.isclose(
+            declared[0] / declared[1], stored[0] / stored[1], rel_tol=0.02)
+    )  # fmt: skip
+    size = turned if upright else stored
+    for frame in frames:
+        here = picture_size(frame.picture, upright=upright)
+        if here != size:
+            raise DataError(
+                f"{frame.picture}: {here[0]}x{here[1]} pixels, the first picture has "
+                f"{size[0]}x{size[1]}; make all of one size, or leave it out"
+            )
+    return size, upright
+
+
+def cameras_of(name: str, frames: Sequence[Frame], size: tuple[int, int]) -> Cameras:
+    """Cameras of the frames in world coordinates, for pictures of this size."""
+    width, height = size
+    rows = []
+    for frame in frames:
+        across, down = 1.0, 1.0
+        if frame.size is not None:
+            across, down = width / frame.size[0], height / frame.size[1]
+        fx, fy, cx, cy = frame.intrinsics
+        rows.append([fx * across, fy * down, cx * across, cy * down])
+    lenses = None
+    if any(frame.fisheye or any(frame.lens) for frame in frames):
+        lenses = Lenses(
+            torch.tensor([frame.lens for frame in frames], dtype=torch.float32),
+            torch.tensor([frame.fisheye for frame in frames]),
+        )
+    cameras = Cameras(
+        torch.from_numpy(np.stack([frame.pose for frame in frames]).astype(np.float32)),
+        torch.tensor(rows, dtype=torch.float32), width, height, lenses,
+    )  # fmt: skip
+    try:
+        cameras.check()
+    except DataError as error:
+        raise DataError(f"{name}: {error}") from None
+    return cameras
+
+
+def box_of(
+    placed: Cameras, placement: Placement | None, half_side: float | None
+) -> Float[Tensor, "2 3"]:
+    """The scene's box: ±1.5 where it was scaled to it, else around what the cameras look at."""
+    if placement is not None:
+        half = torch.full((3,), HALF_SCENE)
+        return torch.stack([-half, half])
+    found = Placement.around(placed, half_side, 1.0)
+    centre = found.to_world(torch.zeros(3, dtype=torch.float64)).float()
+    return torch.stack([centre - 1 / found.scale, centre + 1 / found.scale])
+
+
+def middle_direction(cameras: Cameras, centre: Tensor) -> tuple[float, float]:
+    """Horizontal direction from the centre with as many cameras on its left as on its right."""
+    offset = (cameras.positions - centre)[:, :2].double()
+    mean = torch.nn.functional.normalize(offset, dim=-1).mean(0)
+    if float(mean.norm()) < 1e-6:
+        return (0.0, -1.0)
+    ahead, aside = offset @ mean, offset[:, 1] * mean[0] - offset[:, 0] * mean[1]
+    turn = float(torch.atan2(aside, ahead).median())
+    x, y = (mean / mean.norm()).tolist()
+    return (
+        x * math.cos(turn) - y * math.sin(turn),
+        x * math.sin(turn) + y * math.cos(turn),
+    )
+
+
+def border_colour(frames: Sequence[Frame], upright: bool) -> tuple[float, float, float]:
+    """Mean colour along the borders of some pictures; white for pictures with alpha."""
+    step = -(-len(frames) // BORDER_VIEWS)
+    rows = []
+    for frame in frames[::step]:
+        picture = read_picture(frame.picture, upright=upright)
+        if picture.shape[-1] == 4:
+            return (1.0, 1.0, 1.0)
+        edges = (picture[0], picture[-1], picture[:, 0], picture[:, -1])
+        rows.append(np.concatenate(edges).astype(np.float64).mean(0) / 255)
+    red, green, blue = np.stack(rows).mean(0).round(4).tolist()
+    return (red, green, blue)
+
+
+def read_views(frames: Sequence[Frame], cameras: Cameras, upright: bool) -> Views:
+    """Decode the pictures of a split, and its masks."""
+    paths = [frame.picture for frame in frames]
+    channels = read_picture(paths[0], upright=upright).shape[-1]
+    images = keep(
+        read_pictures(paths, upright=upright),
+        (len(paths), cameras.height, cameras.width, channels),
+        origin="\n".join(str(path.resolve()) for path in paths),
+        sources=paths,
+    )
+    masks = None
+    if any(frame.mask is not None for frame in frames):
+        masks = torch.stack([read_mask(frame.mask, cameras, upright) for frame in frames])
+    names = tuple(path.stem for path in paths)
+    return Views(cameras, images, names, None, masks)
+
+
+def read_mask(path: Path | None, cameras: Cameras, upright: bool) -> Tensor:
+    """Which pixels count (255) and which do not (0), at the size of the pictures."""
+    if path is None:
+        return torch.full((cameras.height, cameras.width), 255, dtype=torch.uint8)
+    picture = Image.fromarray(read_picture(path, upright=upright)[..., 0])
+    resized = picture.resize((cameras.width, cameras.height), Image.Resampling.NEAREST)
+    return torch.from_numpy((np.asarray(resized) > 0).astype(np.uint8) * 255)

@@ -1,0 +1,147 @@
+"""Where a scene lies in the coordinates of its capture: moved, turned upright and scaled to a box.
+
+scene = scale · (rotation · world + translation). It is chosen once from all cameras of a capture,
+saved with every field trained on it, and undone when something is exported.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import Any
+
+import torch
+from torch.nn.functional import normalize
+
+from .cameras import Cameras
+from .errors import DataError
+from .typing import Float, Tensor
+
+__all__ = ["Placement"]
+
+
+@dataclass(frozen=True, eq=False)
+class Placement:
+    """A similarity from the capture's coordinates (world) to those of the field (scene).
+
+    Attributes:
+        rotation: (3, 3), proper.
+        translation: (3,), world units, after the rotation.
+        scale: Scene units per world unit, > 0.
+    """
+
+    rotation: Float[Tensor, "3 3"]
+    translation: Float[Tensor, " 3"]
+    scale: float
+
+    def to_scene(self, points: Float[Tensor, "*points 3"]) -> Float[Tensor, "*points 3"]:
+        """World coordinates -> scene coordinates."""
+        rotation, translation = self.rotation.to(points), self.translation.to(points)
+        return self.scale * (points @ rotation.T + translation)
+
+    def to_world(self, points: Float[Tensor, "*points 3"]) -> Float[Tensor, "*points 3"]:
+        """Scene coordinates -> world coordinates."""
+        rotation, translation = self.rotation.to(points), self.translation.to(points)
+        return (points / self.scale - translation) @ rotation
+
+    def cameras_to_scene(self, cameras: Cameras) -> Cameras:
+        """The same cameras in scene coordinates."""
+        poses = cameras.camera_to_world
+        turned = self.rotation.to(poses) @ poses[:, :, :3]
+        places = self.to_scene(poses[:, :, 3])
+        return replace(cameras, camera_to_world=torch.cat([turned, places[:, :, None]], 2))
+
+    def cameras_to_world(self, cameras: Cameras) -> Cameras:
+        """The same cameras in the capture's coordinates."""
+        poses = cameras.camera_to_world
+        turned = self.rotation.to(poses).T @ poses[:, :, :3]
+        places = self.to_world(poses[:, :, 3])
+        return replace(cameras, camera_to_world=torch.cat([turned, places[:, :, None]], 2))
+
+    def same_as(self, other: Placement) -> bool:
+        """Whether both put every point at the same place, to a ten thousandth of the box."""
+        corners = torch.eye(4, 3, dtype=torch.float64) / self.scale
+        here, there = self.to_scene(corners), other.to_scene(corners)
+        return bool((here - there).abs().max() < 1e-4)
+
+    def as_dict(self) -> dict[str, Any]:
+        """Plain values for JSON."""
+        return {
+            "rotation": self.rotation.tolist(),
+            "translation": self.translation.tolist(),
+            "scale": self.scale,
+        }
+
+    @classmethod
+    def from_dict(cls, values: Any) -> Placement:
+        """What `as_dict` gave.
+
+        Raises:
+            DataError: It is none: other keys or shapes, no rotation, no scale above zero.
+        """
+        try:
+            found = cls(
+                torch.tensor(values["rotation"], dtype=torch.float64),
+                torch.tensor(values["translation"], dtype=torch.float64),
+                float(values["scale"]),
+            )
+        except (KeyError, TypeError, ValueError, RuntimeError, OverflowError):
+            raise DataError("placement: expected rotation, translation and scale") from None
+        if found.rotation.shape != (3, 3) or found.translation.shape != (3,):
+            raise DataError("placement: expected a 3x3 rotation and a translation of 3")
+        off = (found.rotation @ found.rotation.T - torch.eye(3, dtype=torch.float64)).abs().max()
+        proper = bool(off < 1e-4) and float(torch.linalg.det(found.rotation)) > 0
+        if not (proper and found.translation.isfinite().all() and 0 < found.scale < 1e12):
+            raise DataError("placement: expected a rotation, finite numbers and a scale > 0")
+        return found
+
+    @classmethod
+    def around(cls, cameras: Cameras, half_side: float | None, half_scene: float) -> Placement:
+        """Upright, centred on what the cameras look at, a box of the world scaled to the scene's.
+
+        Args:
+            cameras: All cameras of a capture, world coordinates.
+            half_side: Half a side of the box, world units; None for 1.25 times the distance of the
+                farthest camera from the centre, so that all of them stand in the box.
+            half_scene: Half a side of the scene's box, scene units.
+        """
+        poses = cameras.camera_to_world.double()
+        rotation = upright(normalize(poses[:, :, 1].mean(0), dim=0))
+        centre = looked_at(poses)
+        if half_side is None:
+            half_side = 1.25 * float((poses[:, :, 3] - centre).norm(dim=-1).max())
+        if half_side <= 0:  # one camera, or all at one place
+            half_side = 1.0
+        return cls(rotation, -(rotation @ centre), half_scene / half_side)
+
+
+def upright(up: Float[Tensor, " 3"]) -> Float[Tensor, "3 3"]:
+    """The smallest rotation that turns a direction (unit length) to +z."""
+    target = up.new_tensor([0.0, 0.0, 1.0])
+    if not up.isfinite().all() or float(up.norm()) < 0.5:
+        return torch.eye(3, dtype=up.dtype)
+    cosine = float(up @ target)
+    if cosine < -1 + 1e-9:  # upside down: half a turn about x
+        return torch.diag(up.new_tensor([1.0, -1.0, -1.0]))
+    axis = torch.linalg.cross(up, target)
+    x, y, z = axis.tolist()
+    skew = up.new_tensor([[0, -z, y], [z, 0, -x], [-y, x, 0]])
+    return torch.eye(3, dtype=up.dtype) + skew + skew @ skew / (1 + cosine)
+
+
+def looked_at(poses: Float[Tensor, "views 3 4"]) -> Float[Tensor, " 3"]:
+    """The point nearest to all optical axes; where they hardly converge, among the cameras.
+
+    Axes that run alike meet nowhere or far away: the point is then taken ahead of the cameras' mean
+    place by as much as they are spread.
+    """
+    places, ahead = poses[:, :, 3], -normalize(poses[:, :, 2], dim=-1)
+    across = torch.eye(3, dtype=poses.dtype) - ahead[:, :, None] * ahead[:, None, :]
+    total = across.mean(0)
+    mean = places.mean(0)
+    spread = float((places - mean).norm(dim=-1).max())
+    if float(torch.linalg.eigvalsh(total)[0]) > 1e-3:
+        meeting = torch.linalg.solve(total, (across @ places[:, :, None])[:, :, 0].mean(0))
+        before = ((meeting - places) * ahead).sum(-1) > 0
+        if before.double().mean() > 0.5 and float((meeting - mean).norm()) < 20 * max(spread, 1e-9):
+            return meeting
+    return mean + spread * normalize(ahead.mean(0), dim=0)
