@@ -9,6 +9,7 @@ from typing import Any
 
 import torch
 
+from .cameras import Cameras
 from .data import Scene, Views
 from .errors import InputError
 from .metrics import psnr, ssim
@@ -64,6 +65,7 @@ def evaluate(
     group: str = "all",
     most_views: int | None = None,
     only: Sequence[str] | None = None,
+    supersample: int = 1,
     renderer: Renderer | None = None,
     on_picture: Callable[[str, Tensor], None] | None = None,
     on_view: Callable[[int, int], None] | None = None,
@@ -79,6 +81,7 @@ def evaluate(
         group: ``all``, ``front``, ``rear`` or ``sector K/N``.
         most_views: Score at most this many views, evenly spread; None for all.
         only: Of these, score only the views with these names; None for all.
+        supersample: Rays along each side of a pixel, whose mean is its colour (box filter).
         renderer: The field made ready for pictures, where a caller has it.
         on_picture: Called with each view's name and picture, (height, width, 3) in [0, 1].
         on_view: Called with (views done, views) as work goes on.
@@ -99,7 +102,7 @@ def evaluate(
         renderer = Renderer.of(field)
     scores = []
     for index, name in enumerate(views.names):
-        picture = renderer.view(views.cameras, index).rgb.cpu()
+        picture = box_filtered(renderer, views.cameras[[index]], supersample).cpu()
         truth = views.picture(index, scene.background_rgb)
         mask = views.mask(index)
         if on_picture is not None:
@@ -114,6 +117,18 @@ def evaluate(
         fmean(score.ssim for score in scores),
         tuple(scores),
     )
+
+
+def box_filtered(
+    renderer: Renderer, camera: Cameras, supersample: int
+) -> Float[Tensor, "height width 3"]:
+    """Picture of one camera whose pixels are means of several rays."""
+    if supersample < 1:
+        raise InputError(f"supersample: expected at least 1, received {supersample}")
+    height, width = camera.height, camera.width
+    fine = camera.resized(width * supersample, height * supersample)
+    picture = renderer.view(fine, 0).rgb
+    return picture.reshape(height, supersample, width, supersample, 3).mean((1, 3))
 
 
 def spread(views: Views, most: int | None) -> Views:

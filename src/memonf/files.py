@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -12,7 +13,7 @@ from typing import Any
 
 from .errors import OutputError
 
-__all__ = ["check_writable", "replacing", "write_json", "write_text"]
+__all__ = ["check_writable", "replacing", "replacing_folder", "write_json", "write_text"]
 
 
 @contextmanager
@@ -47,6 +48,34 @@ def replacing(path: str | os.PathLike[str]) -> Iterator[Path]:
     finally:
         if temporary is not None:
             temporary.unlink(missing_ok=True)
+
+
+@contextmanager
+def replacing_folder(path: str | os.PathLike[str]) -> Iterator[Path]:
+    """Hand out a temporary folder beside `path`; rename it to `path` if the block succeeds.
+
+    On any failure it is removed. `path` must not be there, or be an empty folder.
+
+    Raises:
+        OutputError: The folder cannot be made or written, or the disk is full.
+    """
+    target = Path(path)
+    temporary: Path | None = None
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        temporary = Path(tempfile.mkdtemp(dir=target.parent, prefix=f".{target.name}."))
+        yield temporary
+        temporary.chmod(0o777 & ~current_umask())
+        temporary.replace(target)
+        temporary = None
+    except OSError as error:
+        raise OutputError(
+            f"{target}: cannot be written: {error.strerror or error}; "
+            "choose another --out or make room, nothing was changed"
+        ) from error
+    finally:
+        if temporary is not None:
+            shutil.rmtree(temporary, ignore_errors=True)
 
 
 def current_umask() -> int:

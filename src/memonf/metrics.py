@@ -42,7 +42,7 @@ def ssim(
 ) -> float:
     """Structural similarity of one view in [-1, 1], Gaussian window of 11 pixels, σ = 1.5.
 
-    Pixels that a mask leaves out are taken to be right, and the error is that per pixel that counts.
+    Pixels that a mask leaves out are taken to be right; the error is spread over those that count.
 
     Raises:
         InputError: The two differ in shape, or a side is shorter than the window.

@@ -95,7 +95,13 @@ class Placement:
         return found
 
     @classmethod
-    def around(cls, cameras: Cameras, half_side: float | None, half_scene: float) -> Placement:
+    def around(
+        cls,
+        cameras: Cameras,
+        half_side: float | None,
+        half_scene: float,
+        farthest: float = 0.0,
+    ) -> Placement:
         """Upright, centred on what the cameras look at, a box of the world scaled to the scene's.
 
         Args:
@@ -103,12 +109,16 @@ class Placement:
             half_side: Half a side of the box, world units; None for 1.25 times the distance of the
                 farthest camera from the centre, so that all of them stand in the box.
             half_scene: Half a side of the scene's box, scene units.
+            farthest: Depth of the farthest thing that is known to be seen, world units; the box
+                holds it where `half_side` does not say otherwise.
         """
         poses = cameras.camera_to_world.double()
         rotation = upright(normalize(poses[:, :, 1].mean(0), dim=0))
         centre = looked_at(poses)
         if half_side is None:
-            half_side = 1.25 * float((poses[:, :, 3] - centre).norm(dim=-1).max())
+            seen = poses[:, :, 3] - farthest * poses[:, :, 2]
+            corners = torch.cat([poses[:, :, 3], seen] if farthest > 0 else [poses[:, :, 3]])
+            half_side = 1.25 * float((corners - centre).norm(dim=-1).max())
         if half_side <= 0:  # one camera, or all at one place
             half_side = 1.0
         return cls(rotation, -(rotation @ centre), half_scene / half_side)

@@ -17,7 +17,6 @@ from memonf.checkpoint import content_hash
 from memonf.errors import MergeError
 from memonf.experiment import CompareSettings
 from memonf.fields import Field, build_field, known
-from memonf.fields.base import activate_density
 from memonf.knowledge import SOLID_RESOLUTION
 from memonf.merging import METHODS
 from memonf.merging import merge as merge_checked
@@ -221,7 +220,7 @@ def test_fisher_is_that_of_each_points_own_gradient(kind_: str, monkeypatch) -> 
     for point in range(12):
         one = positions.part(slice(point, point + 1))
         density, rgb = field.raw(*one.inputs)
-        opacity = 1 - (-activate_density(density) * cell).exp()
+        opacity = 1 - (-field.activate_density(density) * cell).exp()
         counts = [1.0, *[opacity.item()] * 3]
         for output, count in zip([opacity[0], *rgb.sigmoid()[0]], counts, strict=True):
             field.zero_grad()

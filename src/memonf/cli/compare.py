@@ -18,7 +18,8 @@ from ..files import check_writable
 from ..report import summary_rows, write_report
 from ..training import TrainSettings
 from ..workers import default_workers
-from .options import Common, Switch, flag_value, parse, shown_command, with_settings
+from .data_options import FromData
+from .options import Switch, flag_value, parse, shown_command, with_settings
 from .progress import jobs_progress
 
 __all__ = ["print_outcome", "run", "run_compare"]
@@ -35,14 +36,13 @@ QUICK_VIEWS = 8
 
 
 @dataclass(frozen=True, kw_only=True)
-class Compare(Common):
+class Compare(FromData):
     """Train front and rear parents, merge them by every method, score and show all of it.
 
     Writes scores.json, scores.md, curves, reconstructions, turntables, index.html and all field
     files. Called again, it keeps the fields that are already trained.
 
     Attributes:
-        data: NeRF-synthetic folder, .npz file, or embedded:NAME.
         out: Folder for the results.
         seeds: Number of seed pairs.
         quick: A short look: 300 steps, few views, small turntables.
@@ -53,7 +53,6 @@ class Compare(Common):
         without_yardsticks: Leave blends and distillation from other starts out.
         distill_steps: Steps of each distillation.
         overlap: Degrees of azimuth that front and rear share in training.
-        front: Horizontal direction (x y) towards the front cameras; the format's own if left out.
         most_views: Score at most this many test views, evenly spread; 0 for all.
         frames: Frames of each turntable; 0 for none.
         size: Side of the turntable's frames, pixels.
@@ -61,7 +60,6 @@ class Compare(Common):
         workers: Processes at work at once; one a core if left out.
     """
 
-    data: str
     out: Path
     seeds: int = 1
     quick: Switch = False
@@ -72,7 +70,6 @@ class Compare(Common):
     without_yardsticks: Switch = False
     distill_steps: int = DISTILL_STEPS
     overlap: float = 0.0
-    front: tuple[float, float] | None = None
     most_views: int = 40
     frames: int = 60
     size: int = 128
@@ -90,6 +87,8 @@ def run(args: Sequence[str]) -> None:
         raise InputError(f"--seeds: expected at least 1, received {options.seeds}")
     if options.distill_steps < 1:
         raise InputError(f"--distill-steps: expected at least 1, received {options.distill_steps}")
+    if options.place not in ("auto", "keep"):
+        raise InputError(f"--place: expected auto or keep, received `{options.place}`")
     device = str(pick_device(options.device))
     settings = CompareSettings(
         data=options.data,
@@ -103,6 +102,8 @@ def run(args: Sequence[str]) -> None:
         yardsticks=not options.without_yardsticks,
         distill_steps=options.distill_steps,
         front=options.front,
+        keep_coordinates=options.place == "keep",
+        half_side=options.half_side,
         overlap=options.overlap,
         most_views=options.most_views or None,
         frames=options.frames,

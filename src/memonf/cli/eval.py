@@ -11,10 +11,10 @@ from typing import Annotated
 import tyro
 
 from ..checkpoint import load
-from ..data import load_scene
 from ..devices import pick_device
 from ..evaluation import evaluate
-from .options import Common, parse
+from .data_options import FromData
+from .options import parse
 from .progress import counting_progress
 
 __all__ = ["run"]
@@ -26,24 +26,22 @@ EXAMPLES = """\
 
 
 @dataclass(frozen=True, kw_only=True)
-class Eval(Common):
+class Eval(FromData):
     """Score a field on the views of a split, each against its own picture.
 
     Attributes:
         field: Field file.
-        data: NeRF-synthetic folder, .npz file, or embedded:NAME.
         split: test (held out), val or train.
-        group: all, front, rear, or "sector K/N".
-        front: Horizontal direction (x y) towards the front cameras; the format's own if left out.
+        group: all, front, rear, left, right, or "sector K/N".
+        supersample: Rays along each side of a pixel, averaged as a camera does.
         most_views: Score at most this many views, evenly spread.
         seed: Accepted by every verb; rendering draws nothing at random.
     """
 
     field: Annotated[Path, tyro.conf.Positional]
-    data: str
     split: str = "test"
     group: str = "all"
-    front: tuple[float, float] | None = None
+    supersample: int = 1
     most_views: int | None = None
     seed: int = 0
 
@@ -52,11 +50,11 @@ def run(args: Sequence[str]) -> None:
     """Run the verb."""
     options = parse(Eval, "eval", args, EXAMPLES)
     field = load(options.field, pick_device(options.device))
-    scene = load_scene(options.data, front=options.front)
+    scene = options.scene(field)
     with counting_progress("render and score", show=not options.quiet) as on_view:
         scores = evaluate(
             field, scene, split=options.split, group=options.group,
-            most_views=options.most_views, on_view=on_view,
+            most_views=options.most_views, supersample=options.supersample, on_view=on_view,
         )  # fmt: skip
     if options.json:
         print(json.dumps(scores.as_dict()))

@@ -9,6 +9,7 @@ Exit status: 0 done, 1 failure, 2 the user's mistake, 130 interrupted.
 from __future__ import annotations
 
 import importlib
+import keyword
 import shlex
 import signal
 import sys
@@ -20,17 +21,19 @@ from .._version import __version__
 from ..allocator import keep_freed_memory
 from ..errors import InputError, MemonfError, nearest
 
-__all__ = ["main"]
+__all__ = ["main", "module_of"]
 
 VERBS = {
     "demo": "run the whole experiment on an embedded scene and show it",
     "train": "train a field on the views of a group: front, rear, all, ...",
     "merge": "merge fields of one scene into one field of the same size, without images",
     "eval": "score a field on held-out views",
+    "import": "take over a NeRF checkpoint that was trained elsewhere, without running its code",
     "render": "make a turntable film or a picture of a field",
     "compare": "train parents, merge them by every method, score and show all of it",
     "view": "turn fields and their merges around on a page in the browser",
     "inspect": "print what a field file holds",
+    "data": "print and draw what a data set holds, or write parts of it",
     "scenes": "list the embedded scenes",
     "doctor": "print machine, versions, extras and devices, and what is slow about them",
     "completion": "print a script that completes verbs and flags in bash, zsh or fish",
@@ -71,7 +74,7 @@ A first picture, in about half a minute:
 Two fields merged, each of which saw one side of the scene:
   memonf demo --out demo            # some minutes; then open the page it names
 
-{here}Your own pictures: name a NeRF-synthetic folder or an .npz file after --data.
+{here}Your own pictures: `memonf data inspect FOLDER` says what is found, --data takes it.
 All verbs: `memonf --help`. Is this machine fast? `memonf doctor`
 """
 
@@ -101,6 +104,11 @@ def first_steps() -> str:
     return START.format(here=here)
 
 
+def module_of(verb: str) -> str:
+    """Name of a verb's module: words of the language cannot be one."""
+    return f"{verb}_" if keyword.iskeyword(verb) else verb
+
+
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command; returns the exit status."""
     args = list(sys.argv[1:] if argv is None else argv)
@@ -121,7 +129,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             raise InputError(
                 f"unknown verb `{args[0]}`: {nearest(args[0], VERBS)}; `memonf --help` says more"
             )
-        importlib.import_module(f".{args[0]}", __package__).run(args[1:])
+        importlib.import_module(f".{module_of(args[0])}", __package__).run(args[1:])
     except MemonfError as error:
         print(f"memonf: error: {error}", file=sys.stderr)
         return error.exit_status

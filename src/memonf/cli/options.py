@@ -15,6 +15,7 @@ import tyro
 from pydantic import ValidationError
 
 from ..errors import InputError
+from .main import module_of
 
 __all__ = [
     "Common",
@@ -83,7 +84,7 @@ def parse(options: type[T], verb: str, args: Sequence[str], examples: str) -> T:
 def described(verb: str, args: Sequence[str]) -> list[argparse.Action]:
     """The options that a verb has once `args` are given."""
     try:
-        importlib.import_module(f".{verb}", __package__).run([*args, DESCRIBE])
+        importlib.import_module(f".{module_of(verb)}", __package__).run([*args, DESCRIBE])
     except Described as answer:
         return answer.actions
     raise AssertionError(f"{verb} does not read its options by `parse`")

@@ -13,11 +13,14 @@ import tyro
 from ..baking import preview
 from ..cameras import Cameras
 from ..checkpoint import load
+from ..data.sources import read_bytes
 from ..devices import pick_device
-from ..errors import InputError
+from ..errors import DataError, InputError
+from ..export.camera_path import CameraPath
 from ..export.pictures import write_png
-from ..export.turntables import field_turntable
+from ..export.turntables import PATHS, field_path, field_turntable
 from ..export.video import FORMATS, to_bytes, write_frames
+from ..fields import Field
 from ..files import check_writable
 from ..rendering import FRAMES, PICTURES, Renderer
 from .options import Common, Switch, parse
@@ -25,9 +28,14 @@ from .progress import counting_progress
 
 __all__ = ["run"]
 
+#: Bytes; a camera takes some hundreds.
+MOST_PATH = 1 << 24
+
 EXAMPLES = """\
   memonf render merged.safetensors --turntable --frames 60 --size 200 --out merged.gif
   memonf render merged.safetensors --turntable --preview --out merged.mp4
+  memonf render fox.safetensors --path sway --frames 60 --out fox.mp4
+  memonf render merged.safetensors --path tour.json --frames 120 --out tour.webp
   memonf render merged.safetensors --azimuth 45 --elevation 20 --out merged.png\
 """
 
@@ -39,8 +47,11 @@ class Render(Common):
     Attributes:
         field: Field file.
         out: File to write; its ending chooses the format.
-        turntable: One full turn around the middle of the field's box.
-        frames: Frames of the turntable.
+        turntable: One full turn around the middle of the field's box; short for --path turntable.
+        path: Of a film: turntable, sway (side to side within what the cameras saw), spiral, auto
+            (turntable, or sway for a capture from one side), or a camera path file (.json) as the
+            viewer saves it.
+        frames: Frames of the film.
         size: Width and height in pixels.
         elevation: Degrees above the horizon.
         azimuth: For a picture: degrees around the up axis, 0 at the front (-y).
@@ -52,6 +63,7 @@ class Render(Common):
     field: Annotated[Path, tyro.conf.Positional]
     out: Path
     turntable: Switch = False
+    path: str | None = None
     frames: int = 60
     size: int = 200
     elevation: float = 25.0
@@ -71,9 +83,11 @@ def run(args: Sequence[str]) -> None:
             f"--out {options.out}: expected .png, {', '.join(FORMATS)}; try "
             f"`memonf render {options.field} --out {options.out.with_suffix('.png')}`"
         )
-    if options.turntable and not film:
-        raise InputError(f"--turntable makes a film: --out must end in {', '.join(FORMATS)}")
-    if film and not options.turntable:
+    path = "turntable" if options.turntable and options.path is None else options.path
+    if path is not None and not film:
+        flag = "--turntable" if options.turntable else "--path"
+        raise InputError(f"{flag} makes a film: --out must end in {', '.join(FORMATS)}")
+    if film and path is None:
         raise InputError(f"--out {options.out} is a film: add --turntable, or name a .png")
     for name, value in (("frames", options.frames), ("size", options.size), ("fps", options.fps)):
         if not value > 0:
@@ -87,7 +101,8 @@ def run(args: Sequence[str]) -> None:
         cameras = one_view(field_turntable(field, 360, options.size, options.elevation), options)
         write_png(to_bytes(renderer.view(cameras, 0).rgb), options.out)
     else:
-        cameras = field_turntable(field, options.frames, options.size, options.elevation)
+        assert path is not None
+        cameras = film_cameras(field, path, options)
         frames = []
         with counting_progress("render", show=not options.quiet) as on_frame:
             for index in range(len(cameras)):
@@ -96,6 +111,24 @@ def run(args: Sequence[str]) -> None:
         write_frames(frames, options.out, fps=options.fps)
     outcome = {"out": str(options.out), "frames": len(cameras), "size": options.size}
     print(json.dumps(outcome) if options.json else f"{options.out}: {len(cameras)} frame(s)")
+
+
+def film_cameras(field: Field, path: str, options: Render) -> Cameras:
+    """The cameras of a film."""
+    if path == "turntable":
+        return field_turntable(field, options.frames, options.size, options.elevation)
+    if path in (*PATHS, "auto"):
+        return field_path(field, options.frames, options.size, path)
+    file = Path(path)
+    if file.suffix.lower() != ".json":
+        raise InputError(
+            f"--path {path}: expected {', '.join(PATHS)}, auto, or a camera path file (.json)"
+        )
+    try:
+        chosen = CameraPath.from_json(read_bytes(file, MOST_PATH).decode())
+    except (DataError, UnicodeDecodeError) as error:
+        raise DataError(f"--path {path}: {error}") from None
+    return chosen.cameras(options.frames, options.size, options.size)
 
 
 def one_view(turn: Cameras, options: Render) -> Cameras:

@@ -8,11 +8,9 @@ import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING
 
-import tyro
-
-from ..data import load_scene
+from ..data import Scene
 from ..devices import pick_device
 from ..errors import InputError
 from ..fields import FIELDS
@@ -28,7 +26,8 @@ from ..tracking import (
     tracked,
 )
 from ..training import DEFAULT_FIELD, Trainer, TrainSettings, new_trainer
-from .options import Common, Switch, flag_value, flags_given, parse, with_settings
+from .data_options import FromData
+from .options import Switch, flag_value, flags_given, parse, with_settings
 from .progress import training_progress
 
 if TYPE_CHECKING:
@@ -46,15 +45,13 @@ EXAMPLES = """\
 
 
 @dataclass(frozen=True, kw_only=True)
-class Train(Common):
+class Train(FromData):
     """Train a field on the views of one group and write a field file.
 
     Attributes:
-        data: NeRF-synthetic folder, .npz file, or embedded:NAME.
         out: Field file to write.
-        group: all, front, rear, or "sector K/N".
+        group: all, front, rear, left, right, or "sector K/N".
         overlap: Degrees of azimuth that neighbouring groups share.
-        front: Horizontal direction (x y) towards the front cameras; the format's own if left out.
         field: Architecture: tiny_nerf or siren (position only), nerf (position and direction).
         start: Field file from whose params to train on; architecture and configuration are its own.
         resume: Continue an interrupted training of the same --out.
@@ -63,11 +60,9 @@ class Train(Common):
         viewer: Show the field on a page in the browser as it learns; needs memonf[viewer].
     """
 
-    data: str
     out: Path
     group: str = "all"
     overlap: float = 0.0
-    front: Annotated[tuple[float, float] | None, tyro.conf.arg(metavar="X Y")] = None
     field: str = DEFAULT_FIELD
     start: Path | None = None
     resume: Switch = False
@@ -93,8 +88,11 @@ def run(args: Sequence[str]) -> None:
         asked = flags_given(args) & {entry.name for entry in dataclasses.fields(config)}
         chosen_config = chosen_config if asked else None
         chosen_field = flag_value(args, "--field", "") or None
+    scene = options.scene()
+    if not options.quiet:
+        say_what_was_done(scene)
     trainer = new_trainer(
-        load_scene(options.data, front=options.front),
+        scene,
         group=options.group,
         overlap=options.overlap,
         field=chosen_field,
@@ -128,6 +126,12 @@ def run(args: Sequence[str]) -> None:
             f"{outcome['steps_done']} steps in {outcome['seconds_done']:.0f} s; "
             f"score it with `memonf eval {options.out} --data {options.data}`"
         )
+
+
+def say_what_was_done(scene: Scene) -> None:
+    """Tell what a capture's reader found, left out and chose."""
+    for note in scene.notes:
+        print(f"{scene.name}: {note}", file=sys.stderr)
 
 
 def never() -> bool:

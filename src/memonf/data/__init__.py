@@ -8,14 +8,18 @@ from pathlib import Path
 
 from ..errors import DataError, nearest
 from ..typing import PathLike
-from . import blender, npz, transforms
+from . import blender, colmap, llff, npz, transforms
 from .base import Scene, Views, composite_on, in_group
 from .capture import Place
 
-__all__ = ["Scene", "Views", "composite_on", "embedded_scenes", "in_group", "load_scene"]
+__all__ = ["Place", "Scene", "Views", "composite_on", "embedded_scenes", "in_group", "load_scene"]
 
 #: Tried in this order: captures of the world, which are placed, and scenes that are as they are.
-CAPTURES = ((transforms.can_read, transforms.read),)
+CAPTURES = (
+    (transforms.can_read, transforms.read),
+    (llff.can_read, llff.read),
+    (colmap.can_read, colmap.read),
+)
 FORMATS = ((blender.can_read, blender.read), (npz.can_read, npz.read))
 EMBEDDED = "embedded:"
 
@@ -75,12 +79,13 @@ def open_scene(data: str, place: Place, half_side: float | None) -> Scene:
             return read_capture(path, place, half_side)
     for can_read, read in FORMATS:
         if can_read(path):
-            if half_side is not None or place not in ("auto", "keep"):
+            if half_side is not None or not isinstance(place, str):
                 raise DataError(
                     f"{data}: its coordinates and box are given; only captures are placed"
                 )
             return read(path)
     raise DataError(
-        f"{data}: expected a folder with transforms_train.json (NeRF-synthetic) or an .npz file "
-        "with images, poses and focal; `--data embedded:robot` needs neither"
+        f"{data}: expected a folder with transforms_train.json (NeRF-synthetic), transforms.json "
+        "(nerfstudio, instant-ngp), poses_bounds.npy (LLFF) or sparse/0 (COLMAP), or an .npz file "
+        "with images, poses and focal; `--data embedded:robot` needs none of them"
     )

@@ -13,10 +13,10 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from functools import partial
 from pathlib import Path
-from typing import Literal, TypeAlias
+from typing import Any, Literal, TypeAlias
 
 import numpy as np
 import torch
@@ -31,7 +31,7 @@ from .base import Scene, Views
 from .pictures import picture_size, read_picture, read_pictures
 from .storage import keep
 
-__all__ = ["HELD_OUT_EVERY", "Frame", "Place", "build_scene"]
+__all__ = ["HELD_OUT_EVERY", "Frame", "Layout", "Place", "build_scene", "left_out"]
 
 #: Half a side of the box of a placed capture, scene units; densities are made for this size.
 HALF_SCENE = 1.5
@@ -39,6 +39,8 @@ HALF_SCENE = 1.5
 HELD_OUT_EVERY = 8
 #: Nearest thing that is rendered, in distances of the cameras from the middle.
 NEAR_SHARE = 0.05
+#: Names of missing pictures that are listed.
+LISTED = 5
 #: Views whose borders are looked at for the background's colour.
 BORDER_VIEWS = 8
 
@@ -58,6 +60,7 @@ class Frame:
         lens: k1, k2, k3, k4, p1, p2.
         fisheye: Whether the lens follows the fisheye model.
         mask: Picture that is black where nothing counts; None if all does.
+        bounds: Nearest and farthest depth of what it shows, world units; None if unknown.
     """
 
     picture: Path
@@ -67,6 +70,67 @@ class Frame:
     lens: tuple[float, float, float, float, float, float] = (0.0,) * 6
     fisheye: bool = False
     mask: Path | None = None
+    bounds: tuple[float, float] | None = None
+
+
+@dataclass(frozen=True)
+class Layout:
+    """Where a scene lies and how it is looked at, as a data set that MeMo NF wrote says it.
+
+    Attributes:
+        placement: From the capture's coordinates to the scene's; None where they are the same.
+        aabb: (2, 3), scene units.
+        near: Nearest distance from a camera at which something is, scene units.
+        far: Farthest such distance.
+        background: Colour behind everything, rgb in [0, 1].
+        front: Horizontal direction (x, y) towards the front cameras.
+    """
+
+    placement: Placement | None
+    aabb: Float[Tensor, "2 3"]
+    near: float
+    far: float
+    background: tuple[float, float, float]
+    front: tuple[float, float]
+
+    @classmethod
+    def of(cls, scene: Scene) -> Layout:
+        """The layout of a scene."""
+        return cls(*(getattr(scene, entry.name) for entry in fields(cls)))
+
+    def as_dict(self) -> dict[str, Any]:
+        """Plain values for JSON."""
+        placement = None if self.placement is None else self.placement.as_dict()
+        values = {entry.name: getattr(self, entry.name) for entry in fields(self)}
+        return {**values, "placement": placement, "aabb": self.aabb.tolist()}
+
+    @classmethod
+    def from_dict(cls, values: Any) -> Layout:
+        """What `as_dict` gave.
+
+        Raises:
+            DataError: It is none: other keys or shapes, an empty box or range.
+        """
+        try:
+            placement = values["placement"]
+            aabb = torch.tensor(values["aabb"], dtype=torch.float32)
+            red, green, blue = (float(value) for value in values["background"])
+            x, y = (float(value) for value in values["front"])
+            found = cls(
+                None if placement is None else Placement.from_dict(placement),
+                aabb, float(values["near"]), float(values["far"]), (red, green, blue), (x, y),
+            )  # fmt: skip
+        except (KeyError, TypeError, ValueError, RuntimeError, OverflowError) as error:
+            if isinstance(error, DataError):
+                raise
+            raise DataError(
+                "expected placement, aabb, near, far, background and front as `memonf data split` "
+                "writes them"
+            ) from None
+        box = aabb.shape == (2, 3) and bool(aabb.isfinite().all() & (aabb[0] < aabb[1]).all())
+        if not (box and 0 <= found.near < found.far < math.inf and math.hypot(x, y) > 0):
+            raise DataError("expected a box with room in it, 0 <= near < far, and a direction")
+        return found
 
 
 def build_scene(
@@ -75,7 +139,7 @@ def build_scene(
     *,
     place: Place = "auto",
     half_side: float | None = None,
-    aabb: Float[Tensor, "2 3"] | None = None,
+    layout: Layout | None = None,
     notes: Sequence[str] = (),
 ) -> Scene:
     """Make a scene of the frames of a capture.
@@ -85,7 +149,8 @@ def build_scene(
         splits: Frames of each split; with one split alone every eighth of them is held out.
         place: How the scene is placed.
         half_side: Half a side of the box, world units; None for one that holds all cameras.
-        aabb: Box of a scene whose placement is given, scene units.
+        layout: What the data set says of all this itself; it holds unless something else was asked
+            for.
         notes: What the reader has to say.
 
     Raises:
@@ -101,15 +166,10 @@ def build_scene(
     frames = [frame for part in kept.values() for frame in part]
     size, upright = common_size(frames)
     world = cameras_of(name, frames, size)
-    if isinstance(place, Placement):
-        placement: Placement | None = place
-    else:
-        placement = Placement.around(world, half_side, HALF_SCENE) if place == "auto" else None
-    placed = world if placement is None else placement.cameras_to_scene(world)
-    if aabb is None:
-        aabb = box_of(placed, placement, half_side)
-    centre = aabb.mean(0)
-    distances = (placed.positions - centre).norm(dim=-1)
+    if layout is None or place != "auto" or half_side is not None:
+        placement = placed_by(place, world, frames, half_side)
+        layout = found_layout(world, placement, half_side, kept[next(iter(kept))], upright)
+    placed = world if layout.placement is None else layout.placement.cameras_to_scene(world)
     loaders: dict[str, Callable[[], Views]] = {}
     start = 0
     for split, part in kept.items():
@@ -119,14 +179,58 @@ def build_scene(
     return Scene(
         name=name,
         loaders=loaders,
-        aabb=aabb,
-        near=max(NEAR_SHARE * float(distances.median()), 1e-4),
-        far=float(distances.max() + (aabb[1] - aabb[0]).norm()),
-        background=border_colour(kept[next(iter(kept))], upright),
-        front=middle_direction(placed, centre),
-        placement=placement,
+        aabb=layout.aabb,
+        near=layout.near,
+        far=layout.far,
+        background=layout.background,
+        front=layout.front,
+        placement=layout.placement,
         notes=tuple(said),
     )
+
+
+def placed_by(
+    place: Place, world: Cameras, frames: Sequence[Frame], half_side: float | None
+) -> Placement | None:
+    """The placement that was asked for."""
+    if isinstance(place, Placement):
+        return place
+    if place == "keep":
+        return None
+    bounds = [frame.bounds for frame in frames if frame.bounds is not None]
+    farthest = max((far for _, far in bounds), default=0.0)
+    return Placement.around(world, half_side, HALF_SCENE, farthest)
+
+
+def found_layout(
+    world: Cameras,
+    placement: Placement | None,
+    half_side: float | None,
+    frames: Sequence[Frame],
+    upright: bool,
+) -> Layout:
+    """What a capture does not say: box, range, background and front, from its cameras."""
+    placed = world if placement is None else placement.cameras_to_scene(world)
+    aabb = box_of(placed, placement, half_side)
+    centre = aabb.mean(0)
+    distances = (placed.positions - centre).norm(dim=-1)
+    return Layout(
+        placement,
+        aabb,
+        near=max(NEAR_SHARE * float(distances.median()), 1e-4),
+        far=float(distances.max() + (aabb[1] - aabb[0]).norm()),
+        background=border_colour(frames, upright),
+        front=middle_direction(placed, centre),
+    )
+
+
+def left_out(missing: Sequence[str]) -> list[str]:
+    """A note that names the pictures that are not there, if there are any."""
+    if not missing:
+        return []
+    more = f" and {len(missing) - LISTED} more" if len(missing) > LISTED else ""
+    frames = "1 frame" if len(missing) == 1 else f"{len(missing)} frames"
+    return [f"{frames} left out, the picture is missing: {', '.join(missing[:LISTED])}{more}"]
 
 
 def hold_out(frames: Sequence[Frame]) -> dict[str, list[Frame]]:

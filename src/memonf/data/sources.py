@@ -24,6 +24,7 @@ def inside(folder: Path, name: str, where: str) -> Path:
         raise DataError(f"{where}: a file name with a zero byte")
     try:
         path = folder / name
+        path.is_file()  # complains of names that are too long, which `resolve` does not
         leads_out = not path.resolve().is_relative_to(folder.resolve())
     except (OSError, ValueError, RuntimeError):  # too long, or a ring of links
         raise DataError(f"{where}: `{name[:80]}` is no usable path") from None

@@ -17,13 +17,15 @@ from typing import Any
 from ..errors import DataError
 from .base import Scene
 from .blender import SPLITS, pose_matrix
-from .capture import Frame, Place, build_scene
+from .capture import Frame, Layout, Place, build_scene, left_out
 from .sources import inside, read_json
 
-__all__ = ["can_read", "read"]
+__all__ = ["LAYOUT", "can_read", "read"]
 
+#: Where a data set that MeMo NF wrote says how its scene lies.
+LAYOUT = "memonf"
 #: Keys that a NeRF-synthetic file does not have.
-TELLING = {"fl_x", "fl_y", "k1", "aabb_scale", "camera_model", "w"}
+TELLING = {"fl_x", "fl_y", "k1", "aabb_scale", "camera_model", "w", LAYOUT}
 #: A box of ``aabb_scale`` 1 has this side in world units: instant-ngp scales poses by 0.33.
 NGP_UNIT = 1 / 0.33
 #: nerfstudio's names of camera models, and whether they are fisheyes.
@@ -34,8 +36,6 @@ MODELS = {
 LENS_KEYS = ("k1", "k2", "k3", "k4", "p1", "p2")
 #: Endings that are tried where a frame names its picture without one.
 ENDINGS = (".png", ".jpg", ".jpeg", ".webp", ".JPG", ".PNG")
-#: Names of missing pictures that are listed.
-LISTED = 5
 
 
 def files_of(path: Path) -> dict[str, Path]:
@@ -78,6 +78,7 @@ def read(path: Path, place: Place = "auto", half_side: float | None = None) -> S
     splits: dict[str, list[Frame]] = {}
     notes: list[str] = []
     missing: list[str] = []
+    layout = None
     for split, file in files.items():
         content = read_json(file)
         frames = read_frames(folder, file, content, missing)
@@ -86,18 +87,25 @@ def read(path: Path, place: Place = "auto", half_side: float | None = None) -> S
         else:
             splits = split_by_names(content, frames)
         if half_side is None and "aabb_scale" in content:
-            scale = number(content, "aabb_scale", f"{file}", 0)
+            scale = number(content, "aabb_scale", f"{file}", 0.0)
             half_side = 0.5 * scale * NGP_UNIT
             notes.append(f"box from `aabb_scale` {scale:g}")
-    if missing:
-        more = f" and {len(missing) - LISTED} more" if len(missing) > LISTED else ""
-        notes.append(
-            f"{len(missing)} frames left out, their pictures are missing: "
-            f"{', '.join(missing[:LISTED])}{more}"
-        )
-    if any("applied_transform" in read_json(file) for file in files.values()):
-        notes.append("`applied_transform` is kept: world units are those of the poses in the file")
-    return build_scene(folder.resolve().name, splits, place=place, half_side=half_side, notes=notes)
+        if "applied_transform" in content:
+            notes.append("`applied_transform` stays: world coordinates are those of its poses")
+        if LAYOUT in content:
+            layout = read_layout(content[LAYOUT], file)
+    return build_scene(
+        folder.resolve().name, splits, place=place, half_side=half_side, layout=layout,
+        notes=[*dict.fromkeys(notes), *left_out(missing)],
+    )  # fmt: skip
+
+
+def read_layout(values: Any, file: Path) -> Layout:
+    """The layout of a data set that MeMo NF wrote."""
+    try:
+        return Layout.from_dict(values)
+    except DataError as error:
+        raise DataError(f"{file}: `{LAYOUT}`: {error}") from None
 
 
 def read_frames(
@@ -149,14 +157,14 @@ def read_frame(values: dict[str, Any], where: str, picture: Path, mask: Path | N
     fisheye = MODELS[model] or bool(values.get("is_fisheye"))
     size = None
     if values.get("w") is not None and values.get("h") is not None:
-        size = (round(number(values, "w", where, 1)), round(number(values, "h", where, 1)))
+        size = (round(number(values, "w", where, 1.0)), round(number(values, "h", where, 1.0)))
     if "fl_x" in values or "fl_y" in values:
-        fx = number(values, "fl_x" if "fl_x" in values else "fl_y", where, 0)
-        fy = number(values, "fl_y" if "fl_y" in values else "fl_x", where, 0)
+        fx = number(values, "fl_x" if "fl_x" in values else "fl_y", where, 0.0)
+        fy = number(values, "fl_y" if "fl_y" in values else "fl_x", where, 0.0)
     elif "camera_angle_x" in values:
         if size is None:
             raise DataError(f"{where}: `camera_angle_x` needs `w` and `h` beside it")
-        angle = number(values, "camera_angle_x", where, 0)
+        angle = number(values, "camera_angle_x", where, 0.0)
         if angle >= math.pi:
             raise DataError(f"{where}: `camera_angle_x`: expected radians in (0, pi)")
         fx = fy = 0.5 * size[0] / math.tan(0.5 * angle)

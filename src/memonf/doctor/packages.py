@@ -17,7 +17,8 @@ __all__ = ["EXTRAS", "extras", "versions"]
 EXTRAS = {
     "viewer": ("viser",),
     "tensorboard": ("tensorboard",),
-    "docs": ("sphinx", "furo", "myst_parser", "sphinx_copybutton"),
+    "colmap": ("pycolmap",),
+    "docs": ("sphinx", "furo", "myst_nb", "sphinx_copybutton"),
     "notebook": ("ipykernel", "nbclient", "nbformat"),
 }
 

@@ -39,6 +39,8 @@ class CompareSettings:
         yardsticks: Whether to score blends, and distillation from other starts.
         distill_steps: Steps of each distillation.
         front: Horizontal direction (x, y) towards the front cameras; None for the format's own.
+        keep_coordinates: Whether a capture stays in its own coordinates.
+        half_side: Half a side of a capture's box, its units; None for one with all cameras in it.
         overlap: Degrees of azimuth that front and rear share in training.
         most_views: Score at most this many test views; None for all.
         frames: Frames of each turntable; 0 for none.
@@ -61,6 +63,8 @@ class CompareSettings:
     yardsticks: bool = True
     distill_steps: int = DISTILL_STEPS
     front: tuple[float, float] | None = None
+    keep_coordinates: bool = False
+    half_side: float | None = None
     overlap: float = 0.0
     most_views: int | None = None
     frames: int = 60
@@ -73,7 +77,10 @@ class CompareSettings:
 
     def scene(self) -> Scene:
         """Open the data set."""
-        return load_scene(self.data, front=self.front)
+        return load_scene(
+            self.data, front=self.front, place="keep" if self.keep_coordinates else "auto",
+            half_side=self.half_side,
+        )  # fmt: skip
 
     def curve_steps(self) -> list[float]:
         """Weights of the rear parent on each interpolation curve, from 0 to 1."""

@@ -33,11 +33,11 @@ __all__ = [
     "FieldConfig",
     "FieldOutput",
     "Record",
-    "activate_density",
     "build_field",
     "hidden_layers",
     "known",
     "run_hidden_layers",
+    "shifted_softplus",
 ]
 
 FIELDS: Registry[Field] = Registry("field", "memonf.fields")
@@ -130,7 +130,7 @@ class Field(nn.Module, ABC):
     name: ClassVar[str]
     Config: ClassVar[type[FieldConfig]]
     #: Does the colour depend on the viewing direction?
-    view_dependent: ClassVar[bool] = False
+    view_dependent: bool = False
     #: What learning rates are multiplied by: architectures of small params take small steps.
     rate_scale: ClassVar[float] = 1.0
 
@@ -157,6 +157,10 @@ class Field(nn.Module, ABC):
     def raw_density(self, positions: Tensor) -> Tensor:
         """`raw` without the colour; architectures with a separate colour branch skip it here."""
         return self.raw(positions, None)[0]
+
+    def activate_density(self, raw: Tensor) -> Tensor:
+        """Density per scene unit, >= 0, of the network's output; any shape."""
+        return shifted_softplus(raw)
 
     def normalise(self, positions: Float[Tensor, "*points 3"]) -> Float[Tensor, "*points 3"]:
         """Map the box into [-1, 1] by one scale for all axes, the longest side filling it."""
@@ -188,13 +192,14 @@ class Field(nn.Module, ABC):
         if directions is not None:
             directions = directions.expand_as(positions).reshape(-1, 3)
         raw_density, raw_rgb = self.raw(self.normalise(flat), directions)
-        density = activate_density(raw_density) * self.inside(flat)
+        density = self.activate_density(raw_density) * self.inside(flat)
         return FieldOutput(density.reshape(shape), raw_rgb.sigmoid().reshape(*shape, 3))
 
     def density(self, positions: Float[Tensor, "*points 3"]) -> Float[Tensor, "*points"]:
         """Density alone, per scene unit; cheaper than `forward` for view-dependent fields."""
         flat = positions.reshape(-1, 3)
-        density = activate_density(self.raw_density(self.normalise(flat))) * self.inside(flat)
+        raw = self.raw_density(self.normalise(flat))
+        density = self.activate_density(raw) * self.inside(flat)
         return density.reshape(positions.shape[:-1])
 
     def parameter_count(self) -> int:
@@ -229,7 +234,7 @@ DENSITY_SCALE = 10.0
 DENSITY_SHIFT = 5.0
 
 
-def activate_density(raw: Tensor) -> Tensor:
+def shifted_softplus(raw: Tensor) -> Tensor:
     """Softplus of the shifted network output: starts low, never dies, grows linearly."""
     return DENSITY_SCALE * F.softplus(raw - DENSITY_SHIFT)
 

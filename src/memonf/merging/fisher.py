@@ -30,7 +30,6 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from torch.utils.hooks import RemovableHandle
 
 from ..fields import Field
-from ..fields.base import activate_density
 from ..knowledge import SOLID_RESOLUTION
 from ..symmetry import Params
 from ..typing import Float, Tensor
@@ -192,6 +191,6 @@ def field_outputs(
         hooks: Taken off again afterwards.
     """
     raw_density, raw_rgb = run_through(network, positions, hooks)
-    opacity = 1 - (-activate_density(raw_density[:, None]) * cell).exp()
+    opacity = 1 - (-network.activate_density(raw_density[:, None]) * cell).exp()
     counts = torch.cat([torch.ones_like(opacity), opacity.expand(-1, 3)], 1).detach()
     return torch.cat([opacity, raw_rgb.sigmoid()], 1), counts

@@ -17,6 +17,7 @@ Reference:
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Annotated
 
@@ -26,7 +27,6 @@ from torch import nn
 from torch.func import functional_call
 
 from ..fields import Field
-from ..fields.base import activate_density
 from ..symmetry import Params
 from ..typing import Float, Tensor
 from .base import METHODS, SETTINGS, MergeMethod, MergeProblem, settings_dataclass
@@ -130,6 +130,7 @@ def solve_params(
             / (3 * lesson.drawn),
             len(empty),
         ),
+        start.activate_density,
     )
     targets.weights[len(lesson.samples) :, 0] = alone
     # Along a ray neighbours are alike; each piece is to be a sample of the whole.
@@ -183,6 +184,7 @@ class Targets:
         lengths: (points,), stretch over which opacity is taken, scene units.
         values: (points, 4), opacity and colour.
         weights: (points, 4), of their squared errors.
+        activate: Raw density -> density.
     """
 
     positions: Tensor
@@ -190,17 +192,18 @@ class Targets:
     lengths: Tensor
     values: Tensor
     weights: Tensor
+    activate: Callable[[Tensor], Tensor]
 
     def at(self, picked: Tensor) -> Targets:
         """Some of the points."""
         return Targets(
             self.positions[picked], self.directions[picked], self.lengths[picked],
-            self.values[picked], self.weights[picked],
+            self.values[picked], self.weights[picked], self.activate,
         )  # fmt: skip
 
     def residuals(self, raw: Float[Tensor, "points 4"]) -> Float[Tensor, "points 4"]:
         """Weighted errors, each of which depends on its own raw output alone."""
-        alpha = 1 - (-activate_density(raw[:, :1]) * self.lengths[:, None]).exp()
+        alpha = 1 - (-self.activate(raw[:, :1]) * self.lengths[:, None]).exp()
         return self.weights.sqrt() * (torch.cat([alpha, raw[:, 1:].sigmoid()], 1) - self.values)
 
 

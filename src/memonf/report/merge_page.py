@@ -16,7 +16,7 @@ from ..cameras import Cameras
 from ..errors import InputError, MergeError
 from ..evidence import Evidence
 from ..export.knowledge import draw_knowledge
-from ..export.turntables import field_turntable
+from ..export.turntables import field_path
 from ..export.video import to_bytes
 from ..fields import Field, known
 from ..merging import alignment_similarities
@@ -70,6 +70,7 @@ def merge_page(story: MergeStory, *, frames: int = FRAMES, size: int = SIZE) -> 
     standpoints, shown = compared_from(story, size)
     layers, layers_note = units_of(story)
     evidence = story.evidence
+    path = field_path(story.merged, frames, size)  # one for all: films run in step
     return Page(
         title=f"{len(story.parents)} fields into one by {report['method'].replace('_', ' ')}",
         verdict=verdict(story),
@@ -93,7 +94,7 @@ def merge_page(story: MergeStory, *, frames: int = FRAMES, size: int = SIZE) -> 
             "Predicted: PSNR against images on its views"
         ),
         films=tuple(
-            Film(name, sheet_address(turntable_of(field, frames, size)), True)
+            Film(name, sheet_address(film_of(field, path)), True)
             for name, field in fields.items()
         ),
         frames=frames,
@@ -152,10 +153,10 @@ def verdict(story: MergeStory) -> str:
     return said + "."
 
 
-def turntable_of(field: Field, frames: int, size: int) -> list[Any]:
-    """Frames of one turn, uint8 each."""
-    renderer, cameras = preview(field), field_turntable(field, frames, size)
-    return [to_bytes(renderer.view(cameras, index).rgb) for index in range(frames)]
+def film_of(field: Field, cameras: Cameras) -> list[Any]:
+    """Frames along a path, uint8 each."""
+    renderer = preview(field)
+    return [to_bytes(renderer.view(cameras, index).rgb) for index in range(len(cameras))]
 
 
 def compared_from(story: MergeStory, size: int) -> tuple[tuple[Standpoint, ...], tuple[Shown, ...]]:

@@ -22,7 +22,7 @@ from .recording import record
 __all__ = ["Shapes"]
 
 #: Modules whose values have as many axes as what they read.
-RANK_KEEPING_MODULES = (nn.Linear, FrequencyEncoding, *NORMS, *MODULES)
+RANK_KEEPING_MODULES: tuple[type[nn.Module], ...] = (nn.Linear, FrequencyEncoding, *NORMS, *MODULES)
 
 
 class Shapes:

@@ -1,0 +1,162 @@
+"""COLMAP's sparse models, binary or text, with their pictures; read by pycolmap.
+
+The model lies in ``sparse/0``, ``sparse``, ``colmap/sparse/0`` or the folder itself, the pictures
+in ``images``. Poses are world to camera in OpenCV's convention; pixel centres are at half integers,
+as here. A picture that is not there is left out and named.
+
+Reference:
+    Schönberger and Frahm 2016, Structure-from-Motion Revisited, https://colmap.github.io/format.html.
+"""
+
+from __future__ import annotations
+
+from mmap import ACCESS_READ, mmap
+from pathlib import Path
+from struct import error as struct_error
+from struct import unpack_from
+from typing import Any
+
+import numpy as np
+
+from ..errors import DataError, InputError
+from .base import Scene
+from .capture import Frame, Place, build_scene, left_out
+from .sources import inside
+
+__all__ = ["can_read", "read"]
+
+PLACES = ("sparse/0", "sparse", "colmap/sparse/0", "")
+#: Camera model -> where fx, fy, cx, cy and k1, k2, k3, k4, p1, p2 stand among its parameters.
+MODELS: dict[str, tuple[tuple[int, ...], tuple[int | None, ...], bool]] = {
+    "SIMPLE_PINHOLE": ((0, 0, 1, 2), (None,) * 6, False),
+    "PINHOLE": ((0, 1, 2, 3), (None,) * 6, False),
+    "SIMPLE_RADIAL": ((0, 0, 1, 2), (3, None, None, None, None, None), False),
+    "RADIAL": ((0, 0, 1, 2), (3, 4, None, None, None, None), False),
+    "OPENCV": ((0, 1, 2, 3), (4, 5, None, None, 6, 7), False),
+    "OPENCV_FISHEYE": ((0, 1, 2, 3), (4, 5, 6, 7, None, None), True),
+    "SIMPLE_RADIAL_FISHEYE": ((0, 0, 1, 2), (3, None, None, None, None, None), True),
+    "RADIAL_FISHEYE": ((0, 0, 1, 2), (3, 4, None, None, None, None), True),
+}
+#: Binary files with lists of lists: bytes before the inner count (a name ends them, or not), and
+#: bytes of each inner entry. A count that lies would make pycolmap ask for all memory.
+BINARIES = (("images.bin", 64, 24), ("points3D.bin", 43, 8))
+
+
+def model_folder(path: Path) -> Path | None:
+    """Where the sparse model lies."""
+    for place in PLACES:
+        folder = path / place
+        if any((folder / f"cameras.{kind}").is_file() for kind in ("bin", "txt")):
+            return folder
+    return None
+
+
+def can_read(path: Path) -> bool:
+    """Whether `path` is a folder with a sparse model."""
+    return path.is_dir() and model_folder(path) is not None
+
+
+def read(path: Path, place: Place = "auto", half_side: float | None = None) -> Scene:
+    """Open the capture; see `memonf.data.capture`.
+
+    Raises:
+        DataError: A broken model, a camera model that is not known, no picture.
+        InputError: pycolmap is not installed.
+    """
+    folder = model_folder(path)
+    assert folder is not None  # `can_read` said so
+    model = open_model(folder)
+    root = pictures_folder(path, folder)
+    frames, missing = [], []
+    for _, image in sorted(model.images.items(), key=lambda item: item[1].name):
+        if not image.has_pose:
+            continue
+        picture = inside(root, image.name, f"{folder}: picture {image.image_id}")
+        if picture.is_file():
+            frames.append(frame_of(model, image, picture, folder))
+        else:
+            missing.append(image.name)
+    notes = [f"model in `{folder.relative_to(path)}`, {len(model.points3D)} points"]
+    notes += left_out(missing)
+    return build_scene(
+        path.resolve().name, {"train": frames}, place=place, half_side=half_side, notes=notes
+    )
+
+
+def open_model(folder: Path) -> Any:
+    """The sparse model, once its files are what their headers say."""
+    try:
+        import pycolmap
+    except ImportError:
+        raise InputError(
+            f'{folder}: COLMAP models are read by pycolmap: pip install "memonf[colmap]"'
+        ) from None
+    for name, head, counted in BINARIES:
+        if (file := folder / name).is_file():
+            check_counts(file, head, counted)
+    try:
+        return pycolmap.Reconstruction(folder)
+    except (RuntimeError, ValueError, IndexError, KeyError, OSError, MemoryError) as error:
+        said = str(error).strip().splitlines()[-1:] or [type(error).__name__]
+        raise DataError(f"{folder}: cannot be read as a COLMAP model: {said[0]}") from None
+
+
+def check_counts(file: Path, head: int, counted: int) -> None:
+    """Refuse a binary file whose counts claim more than it holds.
+
+    Args:
+        file: ``images.bin`` or ``points3D.bin``.
+        head: Bytes of an entry before its name, or before its inner count.
+        counted: Bytes of what the inner count counts.
+    """
+    broken = DataError(f"{file}: truncated, or its counts are not true; export the model again")
+    named = file.name == "images.bin"
+    try:
+        with file.open("rb") as handle, mmap(handle.fileno(), 0, access=ACCESS_READ) as content:
+            (entries,) = unpack_from("<Q", content)
+            at = 8
+            for _ in range(entries):
+                at += head
+                if named and (at := content.find(b"\0", at) + 1) == 0:
+                    raise broken
+                (inner,) = unpack_from("<Q", content, at)
+                at += 8 + inner * counted
+                if at > len(content):
+                    raise broken
+    except (struct_error, ValueError, OverflowError):  # ends too early; or it is empty
+        raise broken from None
+
+
+def pictures_folder(path: Path, folder: Path) -> Path:
+    """Where the pictures lie."""
+    for root in (path / "images", folder / "images", path):
+        if root.is_dir():
+            return root
+    return path
+
+
+def frame_of(model: Any, image: Any, picture: Path, folder: Path) -> Frame:
+    """One picture and its camera, in this project's convention."""
+    camera = model.cameras[image.camera_id]
+    kind = camera.model.name
+    if kind not in MODELS:
+        raise DataError(
+            f"{folder}: camera model `{kind}`; known are {', '.join(MODELS)}: undistort the "
+            "pictures with `colmap image_undistorter`"
+        )
+    pinhole, lens, fisheye = MODELS[kind]
+    values = [float(value) for value in camera.params]
+    fx, fy, cx, cy = (values[place] for place in pinhole)
+    k1, k2, k3, k4, p1, p2 = (0.0 if at is None else values[at] for at in lens)
+    matrix = np.asarray(image.cam_from_world().matrix(), dtype=np.float64)
+    rotation = matrix[:, :3].T
+    centre = -rotation @ matrix[:, 3]
+    right, down, ahead = rotation.T
+    return Frame(
+        picture,
+        np.stack([right, -down, -ahead, centre], 1),
+        (fx, fy, cx, cy),
+        (int(camera.width), int(camera.height)),
+        (k1, k2, k3, k4, p1, p2),
+        fisheye,
+    )

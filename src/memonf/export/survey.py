@@ -1,0 +1,157 @@
+"""What a data set holds, in numbers and drawn: cameras, box, and from which sides it was seen."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from ..cameras import Cameras
+from ..data import Scene, in_group
+from ..files import replacing
+
+__all__ = ["draw_survey", "survey"]
+
+GROUPS = ("front", "rear", "left", "right")
+#: Of each split.
+COLOURS = {"train": "#2f6fb3", "val": "#7a9a3a", "test": "#d1495b"}
+INK, MUTED = "#181c24", "#6e7480"
+#: Width of a bar of the histogram, degrees.
+BAR = 15
+Axes = Any  # matplotlib's, which is imported only when something is drawn
+
+
+def survey(scene: Scene) -> dict[str, Any]:
+    """What was found, as plain values.
+
+    Returns:
+        ``splits`` (views, how many of each view group, picture size and channels), ``lens``,
+        ``focal`` (least and most, pixels), ``masks``, ``aabb``, ``near``, ``far``, ``background``,
+        ``front``, ``placement`` and ``notes``.
+    """
+    splits: dict[str, Any] = {}
+    focal: list[float] = []
+    lens = set()
+    masked = 0
+    for name in scene.loaders:
+        views = scene.split(name)
+        cameras = views.cameras
+        splits[name] = {
+            "views": len(views),
+            "size": [cameras.width, cameras.height],
+            "channels": int(views.stored.shape[-1]),
+            **{group: int(members(scene, cameras, group).sum()) for group in GROUPS},
+        }
+        focal += cameras.intrinsics[:, :2].flatten().tolist()
+        masked += len(views) if views.masks is not None else 0
+        lens.add(lens_of(cameras))
+    placement = scene.placement
+    return {
+        "name": scene.name,
+        "splits": splits,
+        "lens": " and ".join(sorted(lens)),
+        "focal": [round(min(focal), 2), round(max(focal), 2)],
+        "masks": masked,
+        "aabb": scene.aabb.tolist(),
+        "near": scene.near,
+        "far": scene.far,
+        "background": list(scene.background),
+        "front": list(scene.front),
+        "placement": None if placement is None else placement.as_dict(),
+        "notes": list(scene.notes),
+    }
+
+
+def lens_of(cameras: Cameras) -> str:
+    """The kind of lens in words."""
+    if cameras.lenses is None:
+        return "pinhole"
+    return "fisheye" if bool(cameras.lenses.fisheye.any()) else "distorted (OpenCV)"
+
+
+def members(scene: Scene, cameras: Cameras, group: str) -> torch.Tensor:
+    """Which cameras are in a view group."""
+    return in_group(cameras, group, scene.aabb.mean(0), scene.front)
+
+
+def draw_survey(scene: Scene, path: Path) -> None:
+    """Draw cameras and box from above and from the front, and the histogram of azimuths (PNG)."""
+    from matplotlib.figure import Figure  # no global state, no window
+
+    figure = Figure(figsize=(13, 4.6), dpi=100, layout="constrained")
+    above, front, sides = figure.subplots(1, 3, width_ratios=(1, 1, 0.9))
+    draw_cameras(above, scene, (0, 1), "from above")
+    draw_cameras(front, scene, (0, 2), "from -y, along y")
+    draw_histogram(sides, scene)
+    figure.suptitle(f"{scene.name}: " + ", ".join(
+        f"{len(scene.split(name))} {name}" for name in scene.loaders) + " views",
+        color=INK, fontsize=12)  # fmt: skip
+    with replacing(path) as temporary:
+        figure.savefig(temporary, format="png", metadata={"Software": None})
+
+
+def draw_cameras(axes: Axes, scene: Scene, plane: tuple[int, int], title: str) -> None:
+    """Cameras as dots with a line where they look, and the box."""
+    across, up = plane
+    aabb = scene.aabb.numpy()
+    corners = [(0, 0), (1, 0), (1, 1), (0, 1), (0, 0)]
+    axes.plot([aabb[i, across] for i, _ in corners], [aabb[j, up] for _, j in corners],
+              color=INK, linewidth=1, label="box")  # fmt: skip
+    length = 0.12 * float(np.linalg.norm(aabb[1] - aabb[0]))
+    for name in scene.loaders:
+        cameras = scene.split(name).cameras
+        places = cameras.positions.numpy()
+        ends = places - length * cameras.camera_to_world[:, :, 2].numpy()
+        colour = COLOURS.get(name, MUTED)
+        axes.plot(
+            np.stack([places[:, across], ends[:, across]]),
+            np.stack([places[:, up], ends[:, up]]),
+            color=colour,
+            linewidth=0.6,
+            alpha=0.6,
+        )
+        axes.scatter(places[:, across], places[:, up], s=12, color=colour, label=name, zorder=3)
+    if plane == (0, 1):
+        centre, reach = aabb.mean(0), 0.35 * float((aabb[1] - aabb[0])[:2].max())
+        toward = np.array(scene.front) / math.hypot(*scene.front) * reach
+        axes.annotate(
+            "front",
+            xytext=centre[:2],
+            xy=centre[:2] + toward,
+            color=INK,
+            arrowprops={"arrowstyle": "->", "color": INK},
+            ha="center",
+            va="center",
+        )
+    axes.set_aspect("equal", adjustable="datalim")
+    axes.set_title(title, fontsize=10, color=MUTED)
+    axes.set_xlabel("xyz"[across])
+    axes.set_ylabel("xyz"[up])
+    axes.grid(linewidth=0.3)
+    axes.legend(fontsize=8, loc="upper right")
+
+
+def draw_histogram(axes: Axes, scene: Scene) -> None:
+    """How many cameras stand at which azimuth, the front in the middle."""
+    from_front = [azimuths(scene, scene.split(name).cameras).numpy() for name in scene.loaders]
+    axes.hist(from_front, bins=np.arange(-180, 181, BAR), stacked=True,
+              color=[COLOURS.get(name, MUTED) for name in scene.loaders],
+              label=list(scene.loaders))  # fmt: skip
+    axes.axvspan(-90, 90, color=MUTED, alpha=0.08, linewidth=0)
+    axes.set_xticks(range(-180, 181, 60))
+    axes.set_xlabel("degrees from the front, left negative; shaded: `front`")
+    axes.set_ylabel("cameras")
+    axes.set_title("azimuths", fontsize=10, color=MUTED)
+    axes.yaxis.get_major_locator().set_params(integer=True)
+    axes.legend(fontsize=8)
+
+
+def azimuths(scene: Scene, cameras: Cameras) -> torch.Tensor:
+    """Degrees from the front, positive to the right: (views,)."""
+    offset = (cameras.positions - scene.aabb.mean(0))[:, :2].double()
+    x, y = scene.front
+    ahead, aside = offset[:, 0] * x + offset[:, 1] * y, offset[:, 1] * x - offset[:, 0] * y
+    return torch.rad2deg(torch.atan2(aside, ahead))

@@ -1,0 +1,158 @@
+"""Tensors out of files that strangers made, without running anything that is in them.
+
+PyTorch checkpoints (``.ckpt``, ``.tar``, ``.pt``, ``.pth``) are read by ``torch.load`` with
+``weights_only``; ``.safetensors`` hold nothing else; ``.npy`` lists of arrays, which NumPy pickles,
+by an unpickler that knows how to build arrays and refuses every other name.
+"""
+
+from __future__ import annotations
+
+import pickle
+import zipfile
+from collections.abc import Mapping
+from io import BytesIO
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file
+
+from ..errors import FieldFileError
+from ..typing import Tensor
+
+__all__ = ["read_arrays", "read_checkpoint"]
+
+#: Larger than any network of a single scene, optimiser included.
+MOST_BYTES = 4 << 30
+ENDINGS = (".ckpt", ".tar", ".pt", ".pth", ".safetensors")
+#: A list of arrays is nested so deep at most.
+DEEPEST = 4
+
+
+def read_checkpoint(path: Path) -> Mapping[str, Any]:
+    """Content of a checkpoint: nested mappings, tensors, numbers and texts, on the CPU.
+
+    Raises:
+        FieldFileError: Not there, too large, broken, or it asks for code.
+    """
+    check_file(path)
+    if path.suffix.lower() == ".safetensors":
+        try:
+            return load_file(path)
+        except (SafetensorError, OSError, ValueError) as error:
+            raise FieldFileError(f"{path}: cannot be read: {error}") from None
+    check_archive(path)
+    try:
+        content = torch.load(path, map_location="cpu", weights_only=True)
+    except pickle.UnpicklingError as error:
+        said = str(error)
+        asked = said.partition("Unsupported global: GLOBAL ")[2].partition(" ")[0]
+        why = f"it asks for `{asked}`, which is code" if asked else "its pickle is not plain data"
+        raise FieldFileError(
+            f"{path}: {why}; nothing was run. Save the state_dict alone where it comes from: "
+            "torch.save(model.state_dict(), ...)"
+        ) from None
+    except UNREADABLE as error:
+        said = (str(error) or type(error).__name__).splitlines()[0][:200]
+        raise FieldFileError(f"{path}: cannot be read as a PyTorch checkpoint: {said}") from None
+    if not isinstance(content, Mapping):
+        raise FieldFileError(f"{path}: expected a mapping, received {type(content).__name__}")
+    return content
+
+
+#: What a broken archive makes `torch.load` raise.
+UNREADABLE = (
+    RuntimeError, ValueError, EOFError, OSError, KeyError, IndexError, TypeError, AttributeError,
+    AssertionError, OverflowError, MemoryError, UnicodeDecodeError, zipfile.BadZipFile,
+)  # fmt: skip
+
+
+def check_file(path: Path) -> None:
+    """Refuse what is no ordinary file of a sensible size."""
+    try:
+        if not path.is_file():
+            raise FieldFileError(f"{path}: there is no such file")
+        if (size := path.stat().st_size) > MOST_BYTES:
+            raise FieldFileError(f"{path}: {size >> 20} MiB; no network of one scene is so large")
+    except OSError as error:
+        raise FieldFileError(f"{path}: cannot be read: {error.strerror or error}") from None
+
+
+def check_archive(path: Path) -> None:
+    """Refuse archives whose entries unpack to more than the file holds: torch packs none."""
+    if not zipfile.is_zipfile(path):
+        return
+    try:
+        with zipfile.ZipFile(path) as archive:
+            total = sum(entry.file_size for entry in archive.infolist())
+    except (zipfile.BadZipFile, OSError, ValueError, NotImplementedError) as error:
+        raise FieldFileError(f"{path}: a broken archive: {error}") from None
+    if total > path.stat().st_size:
+        raise FieldFileError(
+            f"{path}: claims {total} bytes in a file of {path.stat().st_size}; PyTorch does not "
+            "compress: it is no checkpoint"
+        )
+
+
+def read_arrays(path: Path) -> list[Tensor]:
+    """The arrays of an ``.npy`` file in their order, float32.
+
+    Raises:
+        FieldFileError: Not there, too large, broken, or it asks for more than arrays.
+    """
+    check_file(path)
+    content = path.read_bytes()
+    stream = BytesIO(content)
+    try:
+        version = np.lib.format.read_magic(stream)
+        read_header = {
+            (1, 0): np.lib.format.read_array_header_1_0,
+            (2, 0): np.lib.format.read_array_header_2_0,
+        }[version]
+        _, _, dtype = read_header(stream)
+        if not dtype.hasobject:
+            stream.seek(0)
+            return [as_tensor(np.load(stream, allow_pickle=False))]
+        found = ArrayUnpickler(stream, encoding="latin1").load()
+        arrays = flat(found)
+    except (pickle.UnpicklingError, *UNREADABLE) as error:
+        said = (str(error) or type(error).__name__).splitlines()[0][:200]
+        raise FieldFileError(f"{path}: cannot be read as a list of arrays: {said}") from None
+    return [as_tensor(array) for array in arrays]
+
+
+def as_tensor(array: np.ndarray) -> Tensor:
+    """A float32 copy."""
+    if array.dtype.kind not in "fiu":
+        raise ValueError(f"expected arrays of numbers, received {array.dtype}")
+    return torch.from_numpy(np.array(array, dtype=np.float32))
+
+
+def flat(found: Any, depth: int = 0) -> list[np.ndarray]:
+    """The arrays of numbers in nested lists and arrays of objects, in their order."""
+    if isinstance(found, np.ndarray) and found.dtype != object:
+        return [found]
+    if depth == DEEPEST or not isinstance(found, (list, tuple, np.ndarray)):
+        raise ValueError(f"expected arrays of numbers, received {type(found).__name__}")
+    return [array for part in found for array in flat(part, depth + 1)]
+
+
+def empty_array(kind: type, shape: tuple[int, ...], code: bytes | str) -> np.ndarray:
+    """What NumPy's pickles begin an array with; its content follows as state."""
+    if kind is not np.ndarray or tuple(shape) != (0,):
+        raise pickle.UnpicklingError("an array that does not begin empty")
+    return np.ndarray((0,), dtype="b")
+
+
+class ArrayUnpickler(pickle.Unpickler):
+    """Builds arrays and lists of them; refuses every other name before anything is called."""
+
+    def find_class(self, module: str, name: str) -> Any:
+        """The few names that an array is made of."""
+        if module in ("numpy.core.multiarray", "numpy._core.multiarray") and name == "_reconstruct":
+            return empty_array
+        if module == "numpy" and name in ("ndarray", "dtype"):
+            return getattr(np, name)
+        raise pickle.UnpicklingError(f"it asks for `{module}.{name}`, which is code")

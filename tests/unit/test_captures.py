@@ -1,0 +1,436 @@
+"""Real captures: every layout gives the same cameras, lenses are OpenCV's, all is undone."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pycolmap
+import pytest
+import torch
+from PIL import Image
+
+import memonf
+from memonf.cameras import Cameras, turntable
+from memonf.data.capture import HALF_SCENE, Layout
+from memonf.errors import DataError, InputError
+from memonf.export.survey import draw_survey, survey
+from memonf.export.transforms import transforms, write_data_set
+from memonf.lenses import Lenses
+from memonf.placement import Placement
+from memonf.training import new_trainer
+
+FOX = Path(os.environ.get("MEMONF_DATA", Path(__file__).parents[3] / "shared" / "data")) / "fox_8"
+WIDTH, HEIGHT, VIEWS = 24, 18, 9
+LENS = (0.09, -0.12, 0.02, 0.0, 0.003, -0.002)
+FISHEYE = (0.05, -0.01, 0.004, -0.001, 0.0, 0.0)
+
+
+def world_cameras(lens: tuple[float, ...] = LENS, fisheye: bool = False) -> Cameras:
+    """Nine cameras on an arc, tilted and far from the origin, as a capture's are."""
+    poses = turntable(
+        VIEWS, 24, 5.0, torch.tensor([10.0, -4.0, 2.0]), elevation=20.0
+    ).camera_to_world
+    focal = 21.0 + torch.arange(VIEWS)
+    intrinsics = torch.stack(
+        [focal, focal + 0.5, torch.full((VIEWS,), 11.0), torch.full((VIEWS,), 9.5)], 1
+    )
+    lenses = Lenses(torch.tensor([lens] * VIEWS), torch.full((VIEWS,), fisheye))
+    return Cameras(poses, intrinsics, WIDTH, HEIGHT, lenses)
+
+
+def write_pictures(folder: Path, ending: str = "png", **how: object) -> list[str]:
+    """One picture a view, each of one grey."""
+    folder.mkdir(parents=True, exist_ok=True)
+    names = [f"view_{view}.{ending}" for view in range(VIEWS)]
+    for view, name in enumerate(names):
+        pixels = np.full((HEIGHT, WIDTH, 3), 20 * view, np.uint8)
+        Image.fromarray(pixels).save(folder / name, **how)
+    return names
+
+
+def write_transforms(folder: Path, cameras: Cameras) -> Path:
+    names = [f"images/{name}" for name in write_pictures(folder / "images")]
+    file = folder / "transforms.json"
+    file.write_text(json.dumps(transforms(cameras, names)))
+    return folder
+
+
+@pytest.fixture
+def capture(tmp_path: Path) -> Path:
+    return write_transforms(tmp_path, world_cameras())
+
+
+def edit(folder: Path, change: Callable[[dict], object]) -> None:
+    file = folder / "transforms.json"
+    content = json.loads(file.read_text())
+    change(content)
+    file.write_text(json.dumps(content))
+
+
+def all_cameras(folder: Path, place: object = "keep") -> Cameras:
+    """Cameras of all splits in the order of their names."""
+    scene = memonf.load_scene(folder, place=place)
+    parts = [scene.split(name) for name in scene.loaders]
+    names = [name for part in parts for name in part.names]
+    order = sorted(range(len(names)), key=lambda view: names[view])
+    return Cameras.join([part.cameras for part in parts])[order]
+
+
+def assert_same_rays(found: Cameras, expected: Cameras, tolerance: float = 2e-6) -> None:
+    assert (found.width, found.height) == (expected.width, expected.height)
+    for view in range(len(expected)):
+        here, there = found.view_rays(view), expected.view_rays(view)
+        torch.testing.assert_close(here.origins, there.origins, rtol=0, atol=1e-5)
+        torch.testing.assert_close(here.directions, there.directions, rtol=0, atol=tolerance)
+
+
+@pytest.mark.parametrize(
+    ("model", "fisheye", "lens"),
+    [("FULL_OPENCV", False, LENS), ("OPENCV_FISHEYE", True, FISHEYE)],
+)
+def test_lenses_are_those_of_opencv(model: str, fisheye: bool, lens: tuple[float, ...]) -> None:
+    k1, k2, k3, k4, p1, p2 = lens
+    params = [1.0, 1.0, 0.0, 0.0, k1, k2, *((k3, k4) if fisheye else (p1, p2, k3, 0, 0, 0))]
+    camera = pycolmap.Camera(model=model, width=2, height=2, params=params)
+    points = torch.rand(200, 2, generator=torch.Generator().manual_seed(0)) * 1.4 - 0.7
+    expected = [camera.img_from_cam(np.array([x, y, 1.0])) for x, y in points.tolist()]
+    lenses = Lenses(torch.tensor([lens]), torch.tensor([fisheye]))
+    seen = lenses.distort(points, 0)
+    np.testing.assert_allclose(seen.numpy(), np.stack(expected).reshape(-1, 2), atol=2e-6)
+    direction = lenses.undistort(seen, 0)
+    torch.testing.assert_close(direction[:, :2] / direction[:, 2:], points, rtol=0, atol=1e-5)
+
+
+@pytest.mark.parametrize(("fisheye", "lens"), [(False, LENS), (True, FISHEYE)])
+def test_a_ray_meets_the_pixel_that_it_left(fisheye: bool, lens: tuple[float, ...]) -> None:
+    cameras = world_cameras(lens, fisheye)
+    rays = cameras.view_rays(3)
+    rows, columns, _, inside = cameras.project(rays.origins + 2.5 * rays.directions, 3)
+    assert inside.all()
+    assert (rows * WIDTH + columns).tolist() == list(range(WIDTH * HEIGHT))
+
+
+def test_transforms_json_gives_back_the_cameras(capture: Path) -> None:
+    assert_same_rays(all_cameras(capture), world_cameras())
+
+
+def test_instant_ngp_puts_one_lens_before_all_frames(capture: Path) -> None:
+    expected = world_cameras()
+
+    def lift(content: dict) -> None:
+        for frame in content["frames"]:
+            for key in [key for key in frame if key not in ("file_path", "transform_matrix")]:
+                content[key] = frame.pop(key)
+        content["camera_angle_x"] = 0.1  # less exact than fl_x, which is beside it
+
+    edit(capture, lift)
+    found = all_cameras(capture)
+    assert_same_rays(found[[8]], expected[[8]])
+    assert float(found.intrinsics[0, 0]) == float(expected.intrinsics[8, 0])
+
+
+def test_fisheyes_are_read(tmp_path: Path) -> None:
+    cameras = world_cameras(FISHEYE, fisheye=True)
+    assert_same_rays(all_cameras(write_transforms(tmp_path, cameras)), cameras)
+
+
+def test_intrinsics_follow_the_size_of_the_pictures(capture: Path) -> None:
+    for file in (capture / "images").iterdir():
+        Image.open(file).resize((WIDTH // 2, HEIGHT // 2)).save(file)
+    small = all_cameras(capture)
+    assert (small.width, small.height) == (WIDTH // 2, HEIGHT // 2)
+    torch.testing.assert_close(small.intrinsics, world_cameras().intrinsics / 2)
+
+
+def test_missing_pictures_are_left_out_and_named(capture: Path) -> None:
+    (capture / "images" / "view_3.png").unlink()
+    scene = memonf.load_scene(capture)
+    assert sum(len(scene.split(name)) for name in scene.loaders) == VIEWS - 1
+    assert any("1 frame left out" in note and "view_3.png" in note for note in scene.notes)
+
+
+def test_held_out_views_are_those_that_the_file_names(capture: Path) -> None:
+    names = [f"images/view_{view}.png" for view in range(VIEWS)]
+    edit(capture, lambda c: c.update(train_filenames=names[:6], test_filenames=names[6:]))
+    scene = memonf.load_scene(capture)
+    assert scene.split("test").names == ("view_6", "view_7", "view_8")
+    assert len(scene.split("train")) == 6
+
+
+def test_pictures_without_an_ending_in_the_file(capture: Path) -> None:
+    edit(capture, lambda c: [f.update(file_path=f["file_path"][:-4]) for f in c["frames"]])
+    assert_same_rays(all_cameras(capture), world_cameras())
+
+
+@pytest.mark.parametrize("ending", ["jpg", "webp", "png"])
+def test_kinds_of_pictures(ending: str, tmp_path: Path) -> None:
+    how = {"lossless": True} if ending == "webp" else {}
+    names = [f"images/{name}" for name in write_pictures(tmp_path / "images", ending, **how)]
+    (tmp_path / "transforms.json").write_text(json.dumps(transforms(world_cameras(), names)))
+    train = memonf.load_scene(tmp_path).split("train")
+    greys = [int(name.removeprefix("view_")) * 20 for name in train.names]
+    assert [int(train.image(view).float().mean().round()) for view in range(len(train))] == greys
+
+
+def test_sixteen_bit_pictures_are_rounded(capture: Path) -> None:
+    for file in (capture / "images").iterdir():
+        Image.fromarray(np.full((HEIGHT, WIDTH), 257 * 100 + 60, np.uint16)).save(file)
+    assert (memonf.load_scene(capture).split("train").images == 100).all()
+
+
+@pytest.mark.parametrize("calibrated_upright", [True, False])
+def test_exif_rotation_follows_the_calibration(calibrated_upright: bool, tmp_path: Path) -> None:
+    """Stored 24x18 and to be turned: cameras of 18x24 saw the turned one, of 24x18 the stored."""
+    exif = Image.Exif()
+    exif[0x0112] = 6  # shown a quarter turn clockwise
+    names = [f"images/{n}" for n in write_pictures(tmp_path / "images", "jpg", exif=exif)]
+    cameras = world_cameras()
+    if calibrated_upright:
+        cameras = Cameras(
+            cameras.camera_to_world, cameras.intrinsics, HEIGHT, WIDTH, cameras.lenses
+        )
+    (tmp_path / "transforms.json").write_text(json.dumps(transforms(cameras, names)))
+    train = memonf.load_scene(tmp_path).split("train")
+    assert (train.cameras.width, train.cameras.height) == (cameras.width, cameras.height)
+    assert train.images.shape[1:3] == (cameras.height, cameras.width)
+
+
+def test_masked_pixels_are_neither_learnt_nor_scored(capture: Path) -> None:
+    """Pictures are grey on the left and red on the right; the right is masked."""
+    (capture / "masks").mkdir()
+    for view in range(VIEWS):
+        pixels = np.full((HEIGHT, WIDTH, 3), 128, np.uint8)
+        pixels[:, WIDTH // 2 :] = (255, 0, 0)
+        Image.fromarray(pixels).save(capture / "images" / f"view_{view}.png")
+        mask = np.full((HEIGHT, WIDTH), 255, np.uint8)
+        mask[:, WIDTH // 2 :] = 0
+        Image.fromarray(mask).save(capture / "masks" / f"view_{view}.png")
+    edit(capture, lambda c: [
+        frame.update(mask_path=f"masks/view_{view}.png") for view, frame in enumerate(c["frames"])
+    ])  # fmt: skip
+    scene = memonf.load_scene(capture)
+    train = scene.views("train")[[1, 4]]
+    pixels = torch.arange(2 * WIDTH * HEIGHT)
+    counted = train.counted(pixels)
+    assert counted is not None
+    assert int(counted.sum()) == WIDTH * HEIGHT
+    assert (train.pixels(pixels)[counted] == 128).all()
+    trainer = new_trainer(scene, settings=memonf.TrainSettings(steps=60, rays=400, grid=16))
+    for _ in range(60):
+        progress = trainer.step()
+    assert progress.psnr > 22  # half red it would stay below 15
+    pictures: list[torch.Tensor] = []
+    scores = memonf.evaluate(
+        trainer.field, scene, split="train", on_picture=lambda _, picture: pictures.append(picture)
+    )
+    views = scene.split("train")
+    truth, mask = views.picture(0, scene.background_rgb), views.mask(0)
+    assert mask is not None
+    left = (pictures[0] - truth)[:, : WIDTH // 2].square().mean()
+    assert scores.views[0].psnr == pytest.approx(-10 * float(left.log10()), abs=1e-3)
+
+
+def test_llff_gives_back_the_cameras(tmp_path: Path) -> None:
+    pinholes = world_cameras((0.0,) * 6)
+    cameras = Cameras.pinhole(pinholes.camera_to_world, 23.0, WIDTH, HEIGHT)
+    rows = []
+    for right, up, back, centre in cameras.camera_to_world.transpose(1, 2).double().numpy():
+        size = np.array([HEIGHT, WIDTH, 23.0])
+        matrix = np.stack([-up, right, back, centre, size], 1)
+        rows.append([*matrix.flatten(), 2.0, 7.0])
+    np.save(tmp_path / "poses_bounds.npy", np.array(rows))
+    write_pictures(tmp_path / "images_4")
+    assert_same_rays(all_cameras(tmp_path), cameras)
+    scene = memonf.load_scene(tmp_path)
+    # What is seen 7 units ahead of a camera lies in the box.
+    poses = scene.split("train").cameras.camera_to_world
+    assert scene.placement is not None
+    seen = poses[:, :, 3] - 7 * scene.placement.scale * poses[:, :, 2]
+    assert float(seen.abs().max()) < HALF_SCENE
+    (tmp_path / "images_4" / "view_0.png").unlink()
+    with pytest.raises(DataError, match=r"8 pictures, .* has 9 poses"):
+        memonf.load_scene(tmp_path)
+
+
+def colmap_model(cameras: Cameras, model: str) -> pycolmap.Reconstruction:
+    """The cameras as COLMAP has them."""
+    found = pycolmap.Reconstruction()
+    for view in range(len(cameras)):
+        fx, fy, cx, cy = cameras.intrinsics[view].tolist()
+        k1, k2, k3, k4, p1, p2 = cameras.lenses.coefficients[view].tolist()
+        tail = {
+            "OPENCV": [k1, k2, p1, p2], "OPENCV_FISHEYE": [k1, k2, k3, k4], "PINHOLE": [],
+        }[model]  # fmt: skip
+        found.add_camera_with_trivial_rig(
+            pycolmap.Camera(camera_id=view + 1, model=model, width=WIDTH, height=HEIGHT,
+                            params=[fx, fy, cx, cy, *tail])
+        )  # fmt: skip
+        pose = cameras.camera_to_world[view].double().numpy()
+        rotation = pose[:, :3] @ np.diag([1.0, -1.0, -1.0])
+        matrix = np.concatenate([rotation.T, -rotation.T @ pose[:, 3:]], 1)
+        image = pycolmap.Image(image_id=view + 1, camera_id=view + 1, name=f"view_{view}.png")
+        found.add_image_with_trivial_frame(image, pycolmap.Rigid3d(matrix))
+    return found
+
+
+@pytest.mark.parametrize("kind", ["binary", "text"])
+@pytest.mark.parametrize("model", ["PINHOLE", "OPENCV", "OPENCV_FISHEYE"])
+def test_colmap_gives_back_the_cameras(kind: str, model: str, tmp_path: Path) -> None:
+    lens = {
+        "PINHOLE": (0.0,) * 6, "OPENCV": (0.09, -0.12, 0, 0, 0.003, -0.002),
+        "OPENCV_FISHEYE": FISHEYE,
+    }[model]  # fmt: skip
+    cameras = world_cameras(lens, model == "OPENCV_FISHEYE")
+    folder = tmp_path / "sparse" / "0"
+    folder.mkdir(parents=True)
+    getattr(colmap_model(cameras, model), f"write_{kind}")(folder)
+    write_pictures(tmp_path / "images")
+    assert_same_rays(all_cameras(tmp_path), cameras, 1e-5)
+
+
+@pytest.mark.parametrize("file", ["cameras.bin", "images.bin"])
+@pytest.mark.parametrize("keep", [0, 7, 40, 120])
+def test_broken_colmap_models_are_refused(file: str, keep: int, tmp_path: Path) -> None:
+    folder = tmp_path / "sparse"
+    folder.mkdir()
+    colmap_model(world_cameras(), "OPENCV").write_binary(folder)
+    write_pictures(tmp_path / "images")
+    content = (folder / file).read_bytes()
+    (folder / file).write_bytes(content[:keep])
+    with pytest.raises(DataError, match=r"COLMAP model|counts are not true"):
+        memonf.load_scene(tmp_path)
+    # A header that claims 2**40 entries.
+    (folder / file).write_bytes((1 << 40).to_bytes(8, "little") + content[8:])
+    with pytest.raises(DataError, match=r"COLMAP model|counts are not true"):
+        memonf.load_scene(tmp_path)
+
+
+def test_placement_is_undone(capture: Path) -> None:
+    scene = memonf.load_scene(capture)
+    assert scene.placement is not None
+    cameras = scene.split("train").cameras
+    assert float(cameras.positions.abs().max()) < HALF_SCENE
+    # Upright: the mean of the cameras' up directions is +z.
+    up = torch.nn.functional.normalize(cameras.camera_to_world[:, :, 1].mean(0), dim=0)
+    assert float(up[2]) > 0.99
+    everywhere = all_cameras(capture, "auto")
+    assert_same_rays(scene.placement.cameras_to_world(everywhere), world_cameras(), 1e-5)
+    again = Placement.from_dict(json.loads(json.dumps(scene.placement.as_dict())))
+    assert again.same_as(scene.placement)
+
+
+def test_placement_is_kept_with_the_field(capture: Path, tmp_path: Path) -> None:
+    scene = memonf.load_scene(capture)
+    settings = memonf.TrainSettings(steps=2, rays=50, grid=16)
+    field = memonf.train(scene, settings=settings)
+    memonf.save(field, tmp_path / "field.safetensors")
+    record = memonf.load(tmp_path / "field.safetensors").record
+    assert scene.placement is not None
+    assert record.placement is not None
+    assert record.placement.same_as(scene.placement)
+    assert record.cameras is not None
+    assert_same_rays(record.cameras, scene.split("train").cameras)
+    other = memonf.train(memonf.load_scene(capture, half_side=20.0), settings=settings)
+    with pytest.raises(InputError, match=r"placement|placed"):
+        memonf.merge([field, other], method="average")
+
+
+def test_parts_of_a_capture_lie_where_the_whole_does(capture: Path, tmp_path: Path) -> None:
+    scene = memonf.load_scene(capture)
+    for group in ("left", "right"):
+        views = {"train": scene.views("train", group)}
+        write_data_set(scene, views, tmp_path / "parts" / group)
+        part = memonf.load_scene(tmp_path / "parts" / group)
+        assert part.placement is not None
+        assert scene.placement is not None
+        assert part.placement.same_as(scene.placement)
+        for name in ("near", "far", "background", "front"):
+            assert getattr(part, name) == getattr(scene, name)
+        assert torch.equal(part.aabb, scene.aabb)
+        assert_same_rays(part.split("train").cameras, views["train"].cameras, 1e-5)
+        assert torch.equal(part.split("train").images, views["train"].images)
+    with pytest.raises(InputError, match="is there already"):
+        write_data_set(scene, views, tmp_path / "parts" / "left")
+
+
+def test_a_layout_that_is_none_is_refused() -> None:
+    scene = memonf.load_scene("embedded:robot")
+    values = Layout.of(scene).as_dict()
+    assert Layout.from_dict(values) is not None
+    for change in ({"aabb": [[0, 0, 0], [0, 1, 1]]}, {"near": 9, "far": 1}, {"front": [0]},
+                   {"placement": {"scale": -1}}, {"background": "red"}):  # fmt: skip
+        with pytest.raises(DataError, match="expected"):
+            Layout.from_dict({**values, **change})
+    with pytest.raises(DataError, match="expected"):
+        Layout.from_dict([])
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (
+            lambda c: c["frames"][0].update(camera_model="EQUIRECTANGULAR"),
+            "camera model `EQUIRECTANGULAR`",
+        ),
+        (lambda c: c["frames"][0].update(k1="much"), "frame 0: `k1`: expected a number"),
+        (lambda c: c["frames"][0].update(k1=1e300), "frame 0: `k1`: expected a number"),
+        (lambda c: c["frames"][2].update(fl_x=0), "frame 2: `fl_x`: expected a number above 0"),
+        (lambda c: c["frames"][2].update(file_path="../../etc/passwd"), "leads out of the data"),
+        (lambda c: c["frames"][2].update(mask_path="/etc/passwd"), "leads out of the data"),
+        (lambda c: c["frames"][2].update(file_path="a\0b"), "zero byte"),
+        (lambda c: c["frames"][2].update(file_path="x" * 5000), "is no usable path"),
+        (lambda c: c["frames"][2].update(transform_matrix=[[1]]), "expected 4x4 numbers"),
+        (lambda c: c["frames"][1].update(transform_matrix=[[2.0, 0, 0, 0]] * 4), "rotation|rigid"),
+        (lambda c: c.update(frames=[]), "at least one frame"),
+        (lambda c: c.update(aabb_scale="big"), "`aabb_scale`: expected a number"),
+        (lambda c: c.update(memonf={}), "`memonf`: expected placement"),
+        (lambda c: [f.update(file_path="gone.png") for f in c["frames"]], "no frame is left"),
+    ],
+)
+def test_broken_transforms_are_refused(
+    change: Callable[[dict], object], message: str, capture: Path
+) -> None:
+    edit(capture, change)
+    with pytest.raises(DataError, match=message):
+        memonf.load_scene(capture)
+
+
+def test_pictures_of_two_sizes_are_refused(capture: Path) -> None:
+    Image.new("RGB", (30, 30)).save(capture / "images" / "view_5.png")
+    with pytest.raises(DataError, match=r"view_5.png: 30x30 pixels, the first picture has 24x18"):
+        memonf.load_scene(capture)
+
+
+def test_only_captures_are_placed() -> None:
+    with pytest.raises(DataError, match="only captures are placed"):
+        memonf.load_scene(Path(memonf.__file__).parent / "data" / "scenes" / "robot.npz",
+                          half_side=2.0)  # fmt: skip
+
+
+def test_the_survey_counts_and_draws(capture: Path, tmp_path: Path) -> None:
+    scene = memonf.load_scene(capture)
+    found = survey(scene)
+    assert found["splits"]["train"]["views"] + found["splits"]["test"]["views"] == VIEWS
+    row = found["splits"]["train"]
+    assert row["left"] + row["right"] == row["front"] + row["rear"] == row["views"]
+    assert found["lens"] == "distorted (OpenCV)"
+    draw_survey(scene, tmp_path / "survey.png")
+    picture = np.asarray(Image.open(tmp_path / "survey.png").convert("RGB"))
+    assert picture.shape[1] > 1000
+    assert len(np.unique(picture.reshape(-1, 3), axis=0)) > 50
+
+
+@pytest.mark.skipif(not FOX.exists(), reason="the fox capture is not at hand")
+def test_the_fox() -> None:
+    scene = memonf.load_scene(FOX)
+    assert [len(scene.split(name)) for name in ("train", "test")] == [44, 6]
+    assert len(scene.views("train", "left")) + len(scene.views("train", "right")) == 44
+    cameras = scene.split("train").cameras
+    assert cameras.lenses is not None
+    pinholes = Cameras(cameras.camera_to_world, cameras.intrinsics, cameras.width, cameras.height)
+    bent = cameras.view_rays(0).directions - pinholes.view_rays(0).directions
+    assert 1e-3 < float(bent.abs().max()) < 0.1  # corners; a pixel is 6e-3
