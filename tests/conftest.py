@@ -23,6 +23,7 @@ CHECKED = [
     "evaluation",
     "experiment",
     "export",
+    "importing",
     "knowledge",
     "lenses",
     "matching",
@@ -49,6 +50,7 @@ from memonf.cameras import turntable  # noqa: E402
 from memonf.checkpoint import content_hash  # noqa: E402
 from memonf.experiment import Alignment, Curve, Outcome, Scored  # noqa: E402
 from memonf.fields import Field, build_field, known  # noqa: E402
+from memonf.fields.classic_nerf import ClassicNerfConfig  # noqa: E402
 from memonf.fields.nerf import NerfConfig  # noqa: E402
 from memonf.fields.siren import SirenConfig  # noqa: E402
 from memonf.fields.tiny_nerf import TinyNerfConfig  # noqa: E402
@@ -87,6 +89,13 @@ ARCHITECTURES = {
         NerfConfig(width=24, depth=4, frequencies=4, skips=(2,), view_width=12, batch_norm=True),
     ),
     "siren": ("siren", SirenConfig(width=24, depth=3)),
+    "classic_nerf": (
+        "classic_nerf",
+        ClassicNerfConfig(
+            width=24, depth=4, frequencies=4, skips=(2,), view_width=12, first_activation=False,
+            feature_activation=True,
+        ),
+    ),
 }  # fmt: skip
 
 

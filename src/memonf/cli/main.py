@@ -29,6 +29,7 @@ VERBS = {
     "merge": "merge fields of one scene into one field of the same size, without images",
     "eval": "score a field on held-out views",
     "import": "take over a NeRF checkpoint that was trained elsewhere, without running its code",
+    "export": "write a mesh, points, a grid, ONNX, cameras or rendered views of a field",
     "render": "make a turntable film or a picture of a field",
     "compare": "train parents, merge them by every method, score and show all of it",
     "view": "turn fields and their merges around on a page in the browser",

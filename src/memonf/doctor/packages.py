@@ -18,6 +18,8 @@ EXTRAS = {
     "viewer": ("viser",),
     "tensorboard": ("tensorboard",),
     "colmap": ("pycolmap",),
+    "mesh": ("skimage", "trimesh"),
+    "onnx": ("onnx", "onnxruntime", "onnxscript"),
     "docs": ("sphinx", "furo", "myst_nb", "sphinx_copybutton"),
     "notebook": ("ipykernel", "nbclient", "nbformat"),
 }

@@ -8,6 +8,7 @@ by an unpickler that knows how to build arrays and refuses every other name.
 from __future__ import annotations
 
 import pickle
+import re
 import zipfile
 from collections.abc import Mapping
 from io import BytesIO
@@ -47,9 +48,8 @@ def read_checkpoint(path: Path) -> Mapping[str, Any]:
     try:
         content = torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
-        said = str(error)
-        asked = said.partition("Unsupported global: GLOBAL ")[2].partition(" ")[0]
-        why = f"it asks for `{asked}`, which is code" if asked else "its pickle is not plain data"
+        asked = re.search(r"unsupported global:? (?:GLOBAL )?(\S+)", str(error), re.IGNORECASE)
+        why = f"it asks for `{asked[1]}`, which is code" if asked else "it is not plain data"
         raise FieldFileError(
             f"{path}: {why}; nothing was run. Save the state_dict alone where it comes from: "
             "torch.save(model.state_dict(), ...)"
