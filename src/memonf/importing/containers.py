@@ -20,6 +20,7 @@ import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file
 
+from ..array_pickles import BROKEN, load_arrays
 from ..errors import FieldFileError
 from ..typing import Tensor
 
@@ -115,9 +116,8 @@ def read_arrays(path: Path) -> list[Tensor]:
         if not dtype.hasobject:
             stream.seek(0)
             return [as_tensor(np.load(stream, allow_pickle=False))]
-        found = ArrayUnpickler(stream, encoding="latin1").load()
-        arrays = flat(found)
-    except (pickle.UnpicklingError, *UNREADABLE) as error:
+        arrays = flat(load_arrays(stream))
+    except (*BROKEN, *UNREADABLE) as error:
         said = (str(error) or type(error).__name__).splitlines()[0][:200]
         raise FieldFileError(f"{path}: cannot be read as a list of arrays: {said}") from None
     return [as_tensor(array) for array in arrays]
@@ -137,22 +137,3 @@ def flat(found: Any, depth: int = 0) -> list[np.ndarray]:
     if depth == DEEPEST or not isinstance(found, (list, tuple, np.ndarray)):
         raise ValueError(f"expected arrays of numbers, received {type(found).__name__}")
     return [array for part in found for array in flat(part, depth + 1)]
-
-
-def empty_array(kind: type, shape: tuple[int, ...], code: bytes | str) -> np.ndarray:
-    """What NumPy's pickles begin an array with; its content follows as state."""
-    if kind is not np.ndarray or tuple(shape) != (0,):
-        raise pickle.UnpicklingError("an array that does not begin empty")
-    return np.ndarray((0,), dtype="b")
-
-
-class ArrayUnpickler(pickle.Unpickler):
-    """Builds arrays and lists of them; refuses every other name before anything is called."""
-
-    def find_class(self, module: str, name: str) -> Any:
-        """The few names that an array is made of."""
-        if module in ("numpy.core.multiarray", "numpy._core.multiarray") and name == "_reconstruct":
-            return empty_array
-        if module == "numpy" and name in ("ndarray", "dtype"):
-            return getattr(np, name)
-        raise pickle.UnpicklingError(f"it asks for `{module}.{name}`, which is code")
