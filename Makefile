@@ -31,7 +31,7 @@ bench: $(VENV)/installed
 
 lint: $(VENV)/installed-dev
 	$(BIN)/ruff check .
-	$(BIN)/ruff format --check src tests scripts bench examples
+	$(BIN)/ruff format --check src tests scripts bench examples fuzz
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 	$(BIN)/deptry src

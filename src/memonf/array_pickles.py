@@ -3,26 +3,41 @@
 from __future__ import annotations
 
 import pickle
+import pickletools
 from typing import IO, Any
 
 import numpy as np
 
-__all__ = ["BROKEN", "load_arrays"]
+__all__ = ["load_arrays"]
 
-#: What a broken, truncated or lying pickle makes the unpickler raise.
-BROKEN = (
-    pickle.UnpicklingError, EOFError, ValueError, TypeError, KeyError, IndexError, AttributeError,
-    OverflowError, MemoryError, UnicodeDecodeError, RecursionError, ImportError, AssertionError,
-)  # fmt: skip
+#: Opcodes that name a place of the memo.
+PUTS = {"PUT", "BINPUT", "LONG_BINPUT"}
 
 
 def load_arrays(stream: IO[bytes]) -> Any:
     """Unpickle mappings, lists, texts, numbers and arrays.
 
     Raises:
-        Exception: One of `BROKEN`; `pickle.UnpicklingError` names anything else that is asked for.
+        pickle.UnpicklingError: It asks for anything else, which is named.
+        Exception: Of any kind, where it is broken; see `memonf.errors.decoding`.
     """
+    check_claims(stream)
     return ArrayUnpickler(stream, encoding="latin1").load()
+
+
+def check_claims(stream: IO[bytes]) -> None:
+    """Walk through the opcodes: the unpickler takes memory for what they claim before it looks.
+
+    `pickletools` reads what an opcode claims and complains where it is not there; what remains are
+    places of the memo, for which the unpickler makes a table as long as the largest.
+    """
+    start = stream.tell()
+    length = stream.seek(0, 2) - start
+    stream.seek(start)
+    for opcode, argument, _ in pickletools.genops(stream):
+        if opcode.name in PUTS and not 0 <= argument <= length:
+            raise pickle.UnpicklingError("a memo that is longer than the file")
+    stream.seek(start)
 
 
 class ArrayUnpickler(pickle.Unpickler):

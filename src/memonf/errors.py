@@ -9,7 +9,8 @@ exits with `exit_status`.
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 
 __all__ = [
     "DataError",
@@ -19,6 +20,7 @@ __all__ = [
     "MergeError",
     "OutputError",
     "TrainingError",
+    "decoding",
     "nearest",
 ]
 
@@ -53,6 +55,27 @@ class OutputError(MemonfError):
 
 class TrainingError(MemonfError):
     """Training could not reach a usable field."""
+
+
+@contextmanager
+def decoding(what: str, kind: type[InputError] = DataError) -> Iterator[None]:
+    """Turn whatever somebody else's decoder raises on broken bytes into an error of ours.
+
+    Decoders raise what they like when bytes lie (`fuzz/` found `TokenError`, `SystemError`,
+    `NotImplementedError` and more), so that no list of classes is ever whole.
+
+    Args:
+        what: File and what it was read as, for example ``a.npy: cannot be read as an array``.
+        kind: Error to raise.
+    """
+    try:
+        yield
+    except MemonfError:
+        raise
+    except Exception as error:
+        lines = (getattr(error, "strerror", None) or str(error)).strip().splitlines()
+        said = lines[0][:200] if lines else type(error).__name__
+        raise kind(f"{what}: {said}") from None
 
 
 def nearest(name: str, known: Iterable[str]) -> str:

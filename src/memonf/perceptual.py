@@ -16,8 +16,8 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from .array_pickles import BROKEN, load_arrays
-from .errors import InputError
+from .array_pickles import load_arrays
+from .errors import InputError, decoding
 from .typing import Bool, Float, Tensor
 
 __all__ = ["INSTALL", "NETWORKS", "Lpips"]
@@ -100,14 +100,12 @@ class Lpips(nn.Module):
             raise InputError(f"LPIPS: expected {' or '.join(NETWORKS)}, received `{net}`")
         name, key, steps = NETWORKS[net]
         file = weights_file(name)
-        try:
+        with decoding(f"LPIPS: {file}: cannot be read (`{INSTALL}` anew)", InputError):
             if file.stat().st_size > MOST_BYTES:
                 raise ValueError("larger than any of these networks")
             with file.open("rb") as stream:
                 content = load_arrays(stream)
             weights, heads = read_weights(content, key, steps)
-        except (OSError, *BROKEN) as error:
-            raise InputError(f"LPIPS: {file}: cannot be read: {error}; `{INSTALL}` anew") from None
         return cls(steps, weights, heads).eval()
 
     @torch.no_grad()

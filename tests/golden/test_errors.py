@@ -23,7 +23,7 @@ MISTAKES = [
     ["train", "--data", "nowhere", *OUT],
     ["train", "--data", "embedded:robt", *OUT],
     ["train", "--data", "pictures", *OUT],
-    ["train", "--data", "embedded:robot", "--group", "left", *OUT],
+    ["train", "--data", "embedded:robot", "--group", "above", *OUT],
     ["train", "--data", "embedded:robot", "--field", "nerv", *OUT],
     ["train", "--data", "embedded:robot", "--steps", "0", *OUT],
     ["train", "--data", "embedded:robot", "--device", "gpu9", *OUT],

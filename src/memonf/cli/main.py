@@ -75,7 +75,7 @@ A first picture, in about half a minute:
 Two fields merged, each of which saw one side of the scene:
   memonf demo --out demo            # some minutes; then open the page it names
 
-{here}Your own pictures: `memonf data inspect FOLDER` says what is found, --data takes it.
+{here}Your own pictures: `memonf data inspect FOLDER` says what is found in them.
 All verbs: `memonf --help`. Is this machine fast? `memonf doctor`
 """
 

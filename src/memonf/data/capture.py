@@ -164,6 +164,9 @@ def build_scene(
         kept = hold_out(kept["train"])
         said.append(f"every {HELD_OUT_EVERY}th view is held out for tests")
     frames = [frame for part in kept.values() for frame in part]
+    for frame in frames:
+        if frame.size is not None and min(frame.size) < 1:
+            raise DataError(f"{frame.picture}: its camera is for pictures of {frame.size} pixels")
     size, upright = common_size(frames)
     world = cameras_of(name, frames, size)
     if layout is None or place != "auto" or half_side is not None:

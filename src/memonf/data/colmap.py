@@ -18,7 +18,7 @@ from typing import Any
 
 import numpy as np
 
-from ..errors import DataError, InputError
+from ..errors import DataError, InputError, decoding
 from .base import Scene
 from .capture import Frame, Place, build_scene, left_out
 from .sources import inside
@@ -68,9 +68,12 @@ def read(path: Path, place: Place = "auto", half_side: float | None = None) -> S
     model = open_model(folder)
     root = pictures_folder(path, folder)
     frames, missing = [], []
-    for _, image in sorted(model.images.items(), key=lambda item: item[1].name):
-        if not image.has_pose:
-            continue
+    with decoding(f"{folder}: names of pictures"):  # they may be no text
+        images = sorted(
+            (image for image in model.images.values() if image.has_pose),
+            key=lambda image: image.name,
+        )
+    for image in images:
         picture = inside(root, image.name, f"{folder}: picture {image.image_id}")
         if picture.is_file():
             frames.append(frame_of(model, image, picture, folder))
@@ -94,11 +97,8 @@ def open_model(folder: Path) -> Any:
     for name, head, counted in BINARIES:
         if (file := folder / name).is_file():
             check_counts(file, head, counted)
-    try:
+    with decoding(f"{folder}: cannot be read as a COLMAP model"):
         return pycolmap.Reconstruction(folder)
-    except (RuntimeError, ValueError, IndexError, KeyError, OSError, MemoryError) as error:
-        said = str(error).strip().splitlines()[-1:] or [type(error).__name__]
-        raise DataError(f"{folder}: cannot be read as a COLMAP model: {said[0]}") from None
 
 
 def check_counts(file: Path, head: int, counted: int) -> None:
@@ -145,6 +145,10 @@ def frame_of(model: Any, image: Any, picture: Path, folder: Path) -> Frame:
             "pictures with `colmap image_undistorter`"
         )
     pinhole, lens, fisheye = MODELS[kind]
+    if not (0 < camera.width < 1e6 and 0 < camera.height < 1e6):
+        raise DataError(
+            f"{folder}: camera {image.camera_id}: {camera.width}x{camera.height} pixels"
+        )
     values = [float(value) for value in camera.params]
     fx, fy, cx, cy = (values[place] for place in pinhole)
     k1, k2, k3, k4, p1, p2 = (0.0 if at is None else values[at] for at in lens)

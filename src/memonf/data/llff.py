@@ -15,7 +15,7 @@ from pathlib import Path
 
 import numpy as np
 
-from ..errors import DataError
+from ..errors import DataError, decoding
 from .base import Scene
 from .capture import Frame, Place, build_scene
 from .sources import read_bytes
@@ -40,10 +40,8 @@ def read(path: Path, place: Place = "auto", half_side: float | None = None) -> S
         DataError: Another layout, another number of pictures than of poses.
     """
     file = path / POSES
-    try:
+    with decoding(f"{file}: cannot be read as an array"):
         rows = np.load(io.BytesIO(read_bytes(file, MOST_BYTES)), allow_pickle=False)
-    except (ValueError, EOFError, OSError, SyntaxError, MemoryError, TypeError) as error:
-        raise DataError(f"{file}: cannot be read as an array: {error}") from None
     if not isinstance(rows, np.ndarray) or rows.ndim != 2 or rows.shape[1] != 17 or not len(rows):
         shape = getattr(rows, "shape", type(rows).__name__)
         raise DataError(f"{file}: expected rows of 17 numbers, received {shape}")

@@ -11,7 +11,6 @@ from __future__ import annotations
 import itertools
 import math
 import zipfile
-import zlib
 from collections.abc import Callable, Iterable, Iterator
 from functools import partial
 from pathlib import Path
@@ -21,7 +20,7 @@ import numpy as np
 import torch
 
 from ..cameras import Cameras
-from ..errors import DataError
+from ..errors import DataError, decoding
 from .base import Scene, Views
 from .blender import FAR, HALF_SIDE, NEAR, SPLITS
 from .storage import keep
@@ -30,8 +29,8 @@ __all__ = ["can_read", "read"]
 
 #: Number of training views of the one-array layout.
 BMILD_TRAIN = 100
-#: What reading a broken archive raises.
-UNREADABLE = (OSError, ValueError, TypeError, KeyError, zipfile.BadZipFile, zlib.error, EOFError)
+#: Bytes of anything in an archive but its pictures.
+MOST_BYTES = 64 << 20
 
 
 def can_read(path: Path) -> bool:
@@ -45,13 +44,12 @@ def read(path: Path) -> Scene:
     Raises:
         DataError: Not an archive, or in neither layout.
     """
-    try:
+    with decoding(f"{path}: cannot be read as .npz"):
+        check_sizes(path)
         with np.load(path, allow_pickle=False) as archive:
             keys = set(archive.files)
             aabb = torch.from_numpy(archive["aabb"]).float() if "aabb" in keys else None
             title = str(archive["title"]) if "title" in keys else ""
-    except UNREADABLE as error:
-        raise DataError(f"{path}: cannot be read as .npz: {error}") from None
     packed = [name for name in SPLITS if {f"images_{name}", f"poses_{name}"} <= keys]
     single = {"images", "poses"} <= keys
     if "focal" not in keys or not (packed or single):
@@ -81,13 +79,11 @@ def read(path: Path) -> Scene:
 def read_arrays(path: Path, suffix: str, part: slice) -> Views:
     """Read the images and poses whose keys end in `suffix`."""
     key = f"images{suffix}"
-    try:
+    with decoding(f"{path}: `{key}`: cannot be read"):
         shape = picture_shape(path, key, part)
         with np.load(path, allow_pickle=False) as archive:
             poses = archive[f"poses{suffix}"][part]
             focal = float(archive["focal"])
-    except UNREADABLE as error:
-        raise DataError(f"{path}: `{key}`: cannot be read: {error}") from None
     if len(shape) != 4 or shape[-1] not in (3, 4) or shape[0] == 0:
         raise DataError(
             f"{path}: `{key}`: expected (views, height, width, 3 or 4) with at least one view, "
@@ -97,6 +93,8 @@ def read_arrays(path: Path, suffix: str, part: slice) -> Views:
         raise DataError(
             f"{path}: `poses{suffix}`: expected ({shape[0]}, 4, 4), received {poses.shape}"
         )
+    if poses.dtype.kind not in "fiu":
+        raise DataError(f"{path}: `poses{suffix}`: expected numbers, received {poses.dtype}")
     try:
         cameras = Cameras.pinhole(torch.from_numpy(poses), focal, width=shape[2], height=shape[1])
     except DataError as error:
@@ -109,6 +107,17 @@ def read_arrays(path: Path, suffix: str, part: slice) -> Views:
     )
     names = tuple(f"{suffix.strip('_') or 'view'}_{index}" for index in range(len(images)))
     return Views(cameras, images, names)
+
+
+def check_sizes(path: Path) -> None:
+    """Refuse an archive whose small arrays unpack to something huge: a bomb."""
+    with zipfile.ZipFile(path) as archive:
+        for entry in archive.infolist():
+            if not entry.filename.startswith("images") and entry.file_size > MOST_BYTES:
+                raise DataError(
+                    f"{path}: `{entry.filename}` claims {entry.file_size} bytes, more than any "
+                    "number of cameras takes"
+                )
 
 
 def picture_shape(path: Path, key: str, part: slice) -> tuple[int, ...]:
@@ -140,21 +149,22 @@ def read_pictures(path: Path, key: str, part: slice) -> Iterator[np.ndarray]:
     Raises:
         DataError: The archive is broken, or a value is not in [0, 1].
     """
-    try:
-        with zipfile.ZipFile(path) as archive, archive.open(f"{key}.npy") as member:
-            shape, first_fastest, dtype = read_header(member)
-            if first_fastest:
-                pictures: Iterable[np.ndarray] = np.load(path, allow_pickle=False)[key]
-            else:
-                size = math.prod(shape[1:]) * dtype.itemsize
-                pictures = (
-                    np.frombuffer(member.read(size), dtype).reshape(shape[1:])
-                    for _ in range(shape[0])
-                )
-            for picture in itertools.islice(pictures, part.start, part.stop):
-                yield to_bytes(picture, f"{path}: `{key}`")
-    except UNREADABLE as error:
-        raise DataError(f"{path}: `{key}`: cannot be read: {error}") from None
+    with (
+        decoding(f"{path}: `{key}`: cannot be read"),
+        zipfile.ZipFile(path) as archive,
+        archive.open(f"{key}.npy") as member,
+    ):
+        shape, first_fastest, dtype = read_header(member)
+        if first_fastest:
+            pictures: Iterable[np.ndarray] = np.load(path, allow_pickle=False)[key]
+        else:
+            size = math.prod(shape[1:]) * dtype.itemsize
+            pictures = (
+                np.frombuffer(member.read(size), dtype).reshape(shape[1:])
+                for _ in range(shape[0])
+            )
+        for picture in itertools.islice(pictures, part.start, part.stop):
+            yield to_bytes(picture, f"{path}: `{key}`")
 
 
 def to_bytes(picture: np.ndarray, where: str) -> np.ndarray:

@@ -7,10 +7,10 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import Image, ImageOps
 
 from ..devices import cores
-from ..errors import DataError
+from ..errors import DataError, decoding
 
 __all__ = ["picture_size", "read_picture", "read_pictures"]
 
@@ -18,11 +18,6 @@ __all__ = ["picture_size", "read_picture", "read_pictures"]
 AHEAD = 4
 #: More pixels than any camera has: what claims more is a bomb, and is not decoded.
 MOST_PIXELS = 300_000_000
-#: What Pillow raises for broken, truncated and lying files.
-UNREADABLE = (
-    UnidentifiedImageError, Image.DecompressionBombError, OSError, ValueError, SyntaxError,
-    EOFError, TypeError, IndexError, KeyError, OverflowError, MemoryError,
-)  # fmt: skip
 #: EXIF tag of the orientation, and its values that exchange width and height.
 ORIENTATION, TURNED = 0x0112, (5, 6, 7, 8)
 
@@ -34,12 +29,9 @@ def picture_size(path: Path, *, upright: bool = True) -> tuple[int, int]:
         path: Of the picture.
         upright: As it is once the rotation that EXIF asks for is made.
     """
-    try:
-        with Image.open(path) as image:
-            turned = upright and image.getexif().get(ORIENTATION) in TURNED
-            return (image.height, image.width) if turned else image.size
-    except UNREADABLE as error:
-        raise unreadable(path, error) from None
+    with decoding(f"{path}: cannot be read as a picture"), Image.open(path) as image:
+        turned = upright and image.getexif().get(ORIENTATION) in TURNED
+        return (image.height, image.width) if turned else image.size
 
 
 def read_picture(path: Path, *, upright: bool = False) -> np.ndarray:
@@ -52,27 +44,17 @@ def read_picture(path: Path, *, upright: bool = False) -> np.ndarray:
     Raises:
         DataError: No picture, broken, or larger than any camera makes.
     """
-    try:
-        with Image.open(path) as opened:
-            if opened.width * opened.height > MOST_PIXELS:
-                raise DataError(
-                    f"{path}: claims {opened.width}x{opened.height} pixels; make it smaller"
-                )
-            image = ImageOps.exif_transpose(opened) if upright else opened
-            if image.mode.startswith("I"):  # 16 bit grey
-                grey = np.asarray(image).astype(np.float64) / 257
-                return np.repeat(grey.round().clip(0, 255).astype(np.uint8)[..., None], 3, 2)
-            alpha = "A" in image.getbands() or "transparency" in image.info
-            return np.asarray(image.convert("RGBA" if alpha else "RGB"))
-    except UNREADABLE as error:
-        raise unreadable(path, error) from None
-
-
-def unreadable(path: Path, error: BaseException) -> DataError:
-    """What is said of a file that Pillow cannot read."""
-    if isinstance(error, FileNotFoundError):
-        return DataError(f"{path}: there is no such picture")
-    return DataError(f"{path}: cannot be read as a picture: {error or type(error).__name__}")
+    with decoding(f"{path}: cannot be read as a picture"), Image.open(path) as opened:
+        if opened.width * opened.height > MOST_PIXELS:
+            raise DataError(
+                f"{path}: claims {opened.width}x{opened.height} pixels; make it smaller"
+            )
+        image = ImageOps.exif_transpose(opened) if upright else opened
+        if image.mode.startswith("I"):  # 16 bit grey
+            grey = np.asarray(image).astype(np.float64) / 257
+            return np.repeat(grey.round().clip(0, 255).astype(np.uint8)[..., None], 3, 2)
+        alpha = "A" in image.getbands() or "transparency" in image.info
+        return np.asarray(image.convert("RGBA" if alpha else "RGB"))
 
 
 def read_pictures(paths: Sequence[Path], *, upright: bool = False) -> Iterator[np.ndarray]:

@@ -17,11 +17,10 @@ from typing import Any
 
 import numpy as np
 import torch
-from safetensors import SafetensorError
 from safetensors.torch import load_file
 
-from ..array_pickles import BROKEN, load_arrays
-from ..errors import FieldFileError
+from ..array_pickles import load_arrays
+from ..errors import FieldFileError, decoding
 from ..typing import Tensor
 
 __all__ = ["read_arrays", "read_checkpoint"]
@@ -41,13 +40,20 @@ def read_checkpoint(path: Path) -> Mapping[str, Any]:
     """
     check_file(path)
     if path.suffix.lower() == ".safetensors":
-        try:
+        with decoding(f"{path}: cannot be read", FieldFileError):
             return load_file(path)
-        except (SafetensorError, OSError, ValueError) as error:
-            raise FieldFileError(f"{path}: cannot be read: {error}") from None
     check_archive(path)
+    with decoding(f"{path}: cannot be read as a PyTorch checkpoint", FieldFileError):
+        content = load_plain(path)
+    if not isinstance(content, Mapping):
+        raise FieldFileError(f"{path}: expected a mapping, received {type(content).__name__}")
+    return content
+
+
+def load_plain(path: Path) -> Any:
+    """What `torch.load` reads without running code; a file that asks for code is refused."""
     try:
-        content = torch.load(path, map_location="cpu", weights_only=True)
+        return torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
         asked = re.search(r"unsupported global:? (?:GLOBAL )?(\S+)", str(error), re.IGNORECASE)
         why = f"it asks for `{asked[1]}`, which is code" if asked else "it is not plain data"
@@ -55,19 +61,6 @@ def read_checkpoint(path: Path) -> Mapping[str, Any]:
             f"{path}: {why}; nothing was run. Save the state_dict alone where it comes from: "
             "torch.save(model.state_dict(), ...)"
         ) from None
-    except UNREADABLE as error:
-        said = (str(error) or type(error).__name__).splitlines()[0][:200]
-        raise FieldFileError(f"{path}: cannot be read as a PyTorch checkpoint: {said}") from None
-    if not isinstance(content, Mapping):
-        raise FieldFileError(f"{path}: expected a mapping, received {type(content).__name__}")
-    return content
-
-
-#: What a broken archive makes `torch.load` raise.
-UNREADABLE = (
-    RuntimeError, ValueError, EOFError, OSError, KeyError, IndexError, TypeError, AttributeError,
-    AssertionError, OverflowError, MemoryError, UnicodeDecodeError, zipfile.BadZipFile,
-)  # fmt: skip
 
 
 def check_file(path: Path) -> None:
@@ -83,13 +76,11 @@ def check_file(path: Path) -> None:
 
 def check_archive(path: Path) -> None:
     """Refuse archives whose entries unpack to more than the file holds: torch packs none."""
-    if not zipfile.is_zipfile(path):
-        return
-    try:
+    with decoding(f"{path}: a broken archive", FieldFileError):
+        if not zipfile.is_zipfile(path):
+            return
         with zipfile.ZipFile(path) as archive:
             total = sum(entry.file_size for entry in archive.infolist())
-    except (zipfile.BadZipFile, OSError, ValueError, NotImplementedError) as error:
-        raise FieldFileError(f"{path}: a broken archive: {error}") from None
     if total > path.stat().st_size:
         raise FieldFileError(
             f"{path}: claims {total} bytes in a file of {path.stat().st_size}; PyTorch does not "
@@ -106,7 +97,7 @@ def read_arrays(path: Path) -> list[Tensor]:
     check_file(path)
     content = path.read_bytes()
     stream = BytesIO(content)
-    try:
+    with decoding(f"{path}: cannot be read as a list of arrays", FieldFileError):
         version = np.lib.format.read_magic(stream)
         read_header = {
             (1, 0): np.lib.format.read_array_header_1_0,
@@ -116,11 +107,7 @@ def read_arrays(path: Path) -> list[Tensor]:
         if not dtype.hasobject:
             stream.seek(0)
             return [as_tensor(np.load(stream, allow_pickle=False))]
-        arrays = flat(load_arrays(stream))
-    except (*BROKEN, *UNREADABLE) as error:
-        said = (str(error) or type(error).__name__).splitlines()[0][:200]
-        raise FieldFileError(f"{path}: cannot be read as a list of arrays: {said}") from None
-    return [as_tensor(array) for array in arrays]
+        return [as_tensor(array) for array in flat(load_arrays(stream))]
 
 
 def as_tensor(array: np.ndarray) -> Tensor:
