@@ -1,4 +1,4 @@
-"""Fuzz one reader with atheris, guided by coverage; new inputs are kept in ``fuzz/corpus``.
+"""Fuzz one reader with atheris, guided by coverage; new inputs are kept in ``fuzz/corpus/*.zip``.
 
 Usage: python fuzz/run.py TARGET [--seconds 600]      (pip install "memonf[fuzz]")
        python fuzz/run.py all --seconds 600           one after the other
@@ -7,9 +7,12 @@ Usage: python fuzz/run.py TARGET [--seconds 600]      (pip install "memonf[fuzz]
 from __future__ import annotations
 
 import argparse
+import atexit
+import hashlib
 import subprocess
 import sys
 import tempfile
+import zipfile
 from pathlib import Path
 
 HERE = Path(__file__).parent
@@ -29,10 +32,11 @@ def fuzz(name: str, seconds: int) -> None:
     target = TARGETS[name]
     folder = Path(tempfile.mkdtemp(prefix=f"fuzz_{name}_"))
     target.prepare(folder)
-    corpus = HERE / "corpus" / name
-    corpus.mkdir(parents=True, exist_ok=True)
-    for number, content in enumerate(target.seeds(folder)):
-        (corpus / f"seed_{number}").write_bytes(content)
+    corpus = folder / "corpus"
+    corpus.mkdir()
+    for number, content in enumerate([*target.seeds(folder), *kept(name)]):
+        (corpus / f"{number}").write_bytes(content)
+    atexit.register(keep, name, corpus)
 
     def one(content: bytes) -> None:
         target.look(content, folder)
@@ -45,6 +49,24 @@ def fuzz(name: str, seconds: int) -> None:
     )  # fmt: skip
     print(f"{name}: artifacts in {folder}", flush=True)
     atheris.Fuzz()
+
+
+def kept(name: str) -> list[bytes]:
+    """The corpus of a target: inputs that each reached something new."""
+    file = HERE / "corpus" / f"{name}.zip"
+    if not file.is_file():
+        return []
+    with zipfile.ZipFile(file) as archive:
+        return [archive.read(entry) for entry in sorted(archive.namelist())]
+
+
+def keep(name: str, corpus: Path) -> None:
+    """Pack what a run has found; the same inputs give the same bytes."""
+    contents = {hashlib.sha1(file.read_bytes()).hexdigest(): file for file in corpus.iterdir()}
+    (HERE / "corpus").mkdir(exist_ok=True)
+    with zipfile.ZipFile(HERE / "corpus" / f"{name}.zip", "w", zipfile.ZIP_DEFLATED) as archive:
+        for digest in sorted(contents):
+            archive.writestr(zipfile.ZipInfo(digest), contents[digest].read_bytes())
 
 
 def main() -> None:
