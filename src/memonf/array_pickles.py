@@ -35,7 +35,7 @@ def check_claims(stream: IO[bytes]) -> None:
     length = stream.seek(0, 2) - start
     stream.seek(start)
     for opcode, argument, _ in pickletools.genops(stream):
-        if opcode.name in PUTS and not 0 <= argument <= length:
+        if opcode.name in PUTS and not 0 <= int(argument or 0) <= length:
             raise pickle.UnpicklingError("a memo that is longer than the file")
     stream.seek(start)
 
