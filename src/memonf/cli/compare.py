@@ -13,12 +13,11 @@ from rich.table import Table
 from ..devices import pick_device
 from ..errors import InputError
 from ..experiment import DISTILL_STEPS, CompareSettings, Outcome, compare
-from ..fields import FIELDS
 from ..files import check_writable
 from ..report import summary_rows, write_report
 from ..training import TrainSettings
 from ..workers import default_workers
-from .data_options import FromData
+from .data_options import FromData, radiance_field
 from .options import Switch, flag_value, parse, shown_command, with_settings
 from .progress import jobs_progress
 
@@ -79,7 +78,7 @@ class Compare(FromData):
 
 def run(args: Sequence[str]) -> None:
     """Run the verb."""
-    config = FIELDS[flag_value(args, "--field", "tiny_nerf")].Config
+    config = radiance_field(flag_value(args, "--field", "tiny_nerf")).Config
     options = parse(
         with_settings(Compare, train=TrainSettings, config=config), "compare", args, EXAMPLES
     )

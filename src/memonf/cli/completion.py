@@ -15,6 +15,7 @@ import tyro
 from ..data import embedded_scenes
 from ..fields import FIELDS
 from ..merging import METHODS
+from .data_options import radiance_fields
 from .main import VERBS
 from .options import Switch, described, parse
 
@@ -30,8 +31,8 @@ EXAMPLES = """\
 #: Options on which the other options of a verb depend.
 DEPENDENT: dict[str, tuple[str, Iterable[str]]] = {
     "merge": ("--method", METHODS),
-    "train": ("--field", FIELDS),
-    "compare": ("--field", FIELDS),
+    "train": ("--field", radiance_fields()),
+    "compare": ("--field", radiance_fields()),
 }
 
 BASH = """\

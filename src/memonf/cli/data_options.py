@@ -11,10 +11,27 @@ import tyro
 from ..checkpoint import load
 from ..data import Place, Scene, load_scene
 from ..errors import InputError
-from ..fields import Field
+from ..fields import FIELDS, Field
 from .options import Common
 
-__all__ = ["FromData"]
+__all__ = ["FromData", "radiance_field", "radiance_fields"]
+
+
+def radiance_fields() -> list[str]:
+    """Names of the architectures that are trained on views."""
+    return [name for name in FIELDS if FIELDS[name].asked_along == "rays"]
+
+
+def radiance_field(name: str) -> type[Field]:
+    """An architecture that is trained on views.
+
+    Raises:
+        InputError: There is none of this name, or it is trained at positions.
+    """
+    chosen = FIELDS[name]
+    if chosen.asked_along != "rays":
+        raise InputError(f"--field {name}: is no radiance field; train it with `memonf fit`")
+    return chosen
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -12,6 +12,7 @@ import tyro
 
 from ..checkpoint import load
 from ..devices import pick_device
+from ..errors import InputError
 from ..evaluation import evaluate
 from .data_options import FromData
 from .options import parse
@@ -53,6 +54,11 @@ def run(args: Sequence[str]) -> None:
     """Run the verb."""
     options = parse(Eval, "eval", args, EXAMPLES)
     field = load(options.field, pick_device(options.device))
+    if field.asked_along != "rays":
+        raise InputError(
+            f"{options.field}: `{field.name}` has no views; score it with "
+            f"`memonf score {options.field} --truth FILE`"
+        )
     scene = options.scene(field)
     with counting_progress("render and score", show=not options.quiet) as on_view:
         scores = evaluate(

@@ -30,6 +30,8 @@ VERBS = {
     "eval": "score a field on held-out views",
     "import": "take over a NeRF checkpoint that was trained elsewhere, without running its code",
     "export": "write a mesh, points, a grid, ONNX, cameras or rendered views of a field",
+    "fit": "train a signed distance, occupancy or picture field on a part of it",
+    "score": "score and draw such a field, or a merge of them",
     "render": "make a turntable film or a picture of a field",
     "compare": "train parents, merge them by every method, score and show all of it",
     "view": "turn fields and their merges around on a page in the browser",

@@ -108,8 +108,14 @@ def run(args: Sequence[str]) -> None:
     with counting_progress(recipe.method, show=not options.quiet) as on_count:
         result = recipe.run(device, lambda share: on_count(round(100 * share), 100))
     found = None
-    if not options.without_evidence:
+    # Parents without rays are asked at points by the merge itself; there are no views to predict.
+    if not options.without_evidence and result.field.asked_along == "rays":
         found = assess(result.field, Parents(recipe.parents, result.field.aabb.device))
+    if options.report is not None and result.field.asked_along != "rays":
+        raise InputError(
+            f"--report: a page shows views, and `{result.field.name}` has none; {recipe.out} is "
+            "written, see it with `memonf score --png`"
+        )
     if options.report is not None:
         write_merge_report(options.report, recipe, result, found, shown_command("merge", args))
     if options.json:
@@ -129,7 +135,10 @@ def run(args: Sequence[str]) -> None:
         print(in_words(found))
     if options.report is not None:
         print(f"Open {options.report}")
-    print(f"See it with `memonf render {recipe.out} --turntable --out turntable.gif`")
+    if result.field.asked_along == "rays":
+        print(f"See it with `memonf render {recipe.out} --turntable --out turntable.gif`")
+    else:
+        print(f"Score and see it with `memonf score {recipe.out} --truth FILE --png merged.png`")
 
 
 def write_merge_report(

@@ -13,7 +13,6 @@ from typing import TYPE_CHECKING
 from ..data import Scene
 from ..devices import pick_device
 from ..errors import InputError
-from ..fields import FIELDS
 from ..files import check_writable
 from ..resume import state_path, train_to_file
 from ..tracking import (
@@ -26,7 +25,7 @@ from ..tracking import (
     tracked,
 )
 from ..training import DEFAULT_FIELD, Trainer, TrainSettings, new_trainer
-from .data_options import FromData
+from .data_options import FromData, radiance_field
 from .options import Switch, flag_value, flags_given, parse, with_settings
 from .progress import training_progress
 
@@ -73,7 +72,7 @@ class Train(FromData):
 
 def run(args: Sequence[str]) -> None:
     """Run the verb."""
-    config = FIELDS[flag_value(args, "--field", DEFAULT_FIELD)].Config
+    config = radiance_field(flag_value(args, "--field", DEFAULT_FIELD)).Config
     options = parse(
         with_settings(Train, settings=TrainSettings, config=config), "train", args, EXAMPLES
     )

@@ -160,8 +160,7 @@ def read_pictures(path: Path, key: str, part: slice) -> Iterator[np.ndarray]:
         else:
             size = math.prod(shape[1:]) * dtype.itemsize
             pictures = (
-                np.frombuffer(member.read(size), dtype).reshape(shape[1:])
-                for _ in range(shape[0])
+                np.frombuffer(member.read(size), dtype).reshape(shape[1:]) for _ in range(shape[0])
             )
         for picture in itertools.islice(pictures, part.start, part.stop):
             yield to_bytes(picture, f"{path}: `{key}`")

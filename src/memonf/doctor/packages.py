@@ -19,7 +19,9 @@ EXTRAS = {
     "tensorboard": ("tensorboard",),
     "colmap": ("pycolmap",),
     "mesh": ("skimage", "trimesh"),
+    "shapes": ("igl", "skimage", "trimesh"),
     "onnx": ("onnx", "onnxruntime", "onnxscript"),
+    "fuzz": ("atheris",),
     "docs": ("sphinx", "furo", "myst_nb", "sphinx_copybutton"),
     "notebook": ("ipykernel", "nbclient", "nbformat"),
 }

@@ -104,14 +104,15 @@ def around(field: RadianceField, size: int, across: Tensor, up: Tensor) -> Camer
 
 
 def view_from(field: RadianceField) -> tuple[float, float]:
-    """Distance from the middle of the box, and horizontal field of view in degrees."""
+    """Distance from the middle of the box, and field of view of a square picture, degrees."""
     cameras = field.record.cameras
     if cameras is None:
         radius = 1.6 * float((field.aabb[1] - field.aabb[0]).norm())
         return min(radius, 0.5 * (field.record.near + field.record.far)), 40.0
     centre = field.aabb.mean(0).cpu()
     radius = float((cameras.positions.cpu() - centre).norm(dim=1).median())
-    half = cameras.width / 2 / float(cameras.intrinsics[0, 0])
+    fx, fy = cameras.intrinsics[0, :2].tolist()
+    half = max(cameras.width / fx, cameras.height / fy) / 2  # all of upright pictures, too
     return radius, math.degrees(2 * math.atan(half))
 
 

@@ -131,8 +131,10 @@ class Field(nn.Module, ABC):
     Config: ClassVar[type[FieldConfig]]
     #: Does the colour depend on the viewing direction?
     view_dependent: bool = False
+    #: Where merges ask for what the field says: along ``rays`` of cameras, or at ``points``.
+    asked_along: ClassVar[str] = "rays"
     #: What learning rates are multiplied by: architectures of small params take small steps.
-    rate_scale: ClassVar[float] = 1.0
+    rate_scale: float = 1.0
 
     aabb: Tensor
 

@@ -27,8 +27,17 @@ from ..occupancy import OccupancyGrid, in_chunks
 from ..rendering import compositing_weights
 from ..sampling import MarchSettings, RaySamples, march
 from ..typing import Float, Tensor
+from .positions import in_cells
 
-__all__ = ["Lesson", "SharedGrid", "draw_lesson", "ray_error", "join_lessons", "point_error"]
+__all__ = [
+    "Lesson",
+    "SharedGrid",
+    "draw_lesson",
+    "draw_point_lesson",
+    "ray_error",
+    "join_lessons",
+    "point_error",
+]
 
 #: Rays that a parent answers at once.
 BLOCK = 4096
@@ -264,6 +273,40 @@ def keep_samples(samples: RaySamples, kept: Tensor, lengths: Tensor) -> RaySampl
         samples.positions[kept], samples.distances[kept], lengths[kept], number[ray],
         place - first[ray], int((count > 0).sum()),
     )  # fmt: skip
+
+
+@torch.no_grad()
+def draw_point_lesson(
+    parent: Field, seen: Knowledge, shared: SharedGrid, points: int, generator: torch.Generator
+) -> Lesson:
+    """What a parent that has no rays says at random positions of the part that it saw.
+
+    Half of them lie anywhere in it, half near its matter; each is a ray of one sample of length 1,
+    and opacity and colour count alike everywhere.
+
+    Args:
+        parent: The parent.
+        seen: What it saw.
+        shared: The box of all parents.
+        points: Number of positions.
+        generator: Source of the randomness.
+    """
+    here = seen.views_on(shared.grid) > 0
+    matter = here & seen.solid_on(shared.grid, margin=2)
+    placed = torch.cat([
+        in_cells(shared.grid, matter if matter.any() else here, points // 2, generator),
+        in_cells(shared.grid, here, points - points // 2, generator),
+    ])  # fmt: skip
+    directions = torch.tensor([0.0, 0.0, 1.0]).to(placed).expand_as(placed)
+    parts = [parent(placed[at : at + CHUNK], directions[at : at + CHUNK])
+             for at in range(0, points, CHUNK)]  # fmt: skip
+    alpha = 1 - (-torch.cat([part.density for part in parts])).exp()
+    rgb = torch.cat([part.rgb for part in parts])
+    one, nothing = torch.ones_like(alpha), torch.zeros_like(alpha)
+    rays = torch.arange(points, device=placed.device)
+    samples = RaySamples(placed, nothing, one, rays, torch.zeros_like(rays), points)
+    colour = alpha[:, None] * rgb
+    return Lesson(samples, directions, alpha, rgb, colour, alpha, one, one, float(points))
 
 
 def ray_error(

@@ -16,7 +16,15 @@ from ..knowledge import assumed_cameras
 from ..symmetry import Params
 from ..typing import Float, Tensor
 from .base import MergeProblem, combine_params
-from .lessons import BLOCK, Lesson, SharedGrid, draw_lesson, join_lessons, ray_error
+from .lessons import (
+    BLOCK,
+    Lesson,
+    SharedGrid,
+    draw_lesson,
+    draw_point_lesson,
+    join_lessons,
+    ray_error,
+)
 from .parents import ParentFacts, check_alike
 from .repair import ActivationMatchingRepair
 
@@ -76,7 +84,11 @@ def ask_parents(
         drawn, wanted = 0, None if rays is None else max(1, round(rays * part))
         while drawn < wanted if wanted else not drawn or time.perf_counter() < until:
             count = min(BLOCK, wanted - drawn) if wanted else BLOCK
-            blocks.append(draw_lesson(parent, own, shared, count, generator))
+            if parent.asked_along == "points":
+                seen = problem.knowledge[number]
+                blocks.append(draw_point_lesson(parent, seen, shared, count, generator))
+            else:
+                blocks.append(draw_lesson(parent, own, shared, count, generator))
             drawn += count
         if not any(len(block.samples) for block in blocks):
             raise MergeError(

@@ -1,0 +1,65 @@
+"""``memonf fit``."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated
+
+import tyro
+
+from ..checkpoint import save
+from ..devices import pick_device
+from ..fields.pointwise import PointConfig
+from ..files import check_writable
+from ..pointwise import FitSettings, fit, open_truth
+from .options import Common, parse, with_settings
+from .progress import counting_progress
+
+__all__ = ["run"]
+
+EXAMPLES = """\
+  memonf fit spot.obj --group left --seed 1 --out left.safetensors
+  memonf fit spot.obj --field occupancy --network siren --out whole.safetensors
+  memonf fit coffee.png --field image --group right --frequencies 8 --out right.safetensors\
+"""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Fit(Common):
+    """Train a field beyond radiance: signed distance, occupancy, or a picture, on a part of it.
+
+    Attributes:
+        source: Watertight mesh, or picture.
+        out: Field file to write.
+        field: sdf, occupancy (of a mesh) or image (of a picture).
+        group: all, or the part that is seen: left, right, front, rear, below, above.
+    """
+
+    source: Annotated[Path, tyro.conf.Positional]
+    out: Path
+    field: str = "sdf"
+    group: str = "all"
+
+
+def run(args: Sequence[str]) -> None:
+    """Run the verb."""
+    options = parse(with_settings(Fit, settings=FitSettings, config=PointConfig), "fit", args,
+                    EXAMPLES)  # fmt: skip
+    check_writable(options.out)
+    truth = open_truth(options.source, options.field)
+    with counting_progress(f"fit {options.group}", show=not options.quiet) as on_step:
+        field = fit(
+            truth, group=options.group, config=options.config,  # type: ignore[attr-defined]
+            settings=options.settings,  # type: ignore[attr-defined]
+            device=pick_device(options.device), on_step=on_step,
+        )  # fmt: skip
+    save(field, options.out)
+    outcome = {"out": str(options.out), "parameters": field.parameter_count(),
+               **field.record.training}  # fmt: skip
+    print(json.dumps(outcome) if options.json else (
+        f"{options.out}: {field.name} of {truth.name}, part `{options.group}`, "
+        f"{field.parameter_count()} params; `memonf score {options.out} --truth {options.source}`"
+    ))  # fmt: skip
