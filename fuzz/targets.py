@@ -16,6 +16,7 @@ from pathlib import Path
 import numpy as np
 import pycolmap
 import torch
+import trimesh
 from PIL import Image
 
 from memonf.array_pickles import load_arrays
@@ -30,6 +31,7 @@ from memonf.fields import build_field
 from memonf.fields.tiny_nerf import TinyNerfConfig
 from memonf.importing import import_field, read_layers
 from memonf.placement import Placement
+from memonf.pointwise import MeshTruth
 from memonf.recipe import read_recipe
 
 __all__ = ["TARGETS", "Target"]
@@ -234,6 +236,27 @@ def recipe_seeds(folder: Path) -> list[bytes]:
     ]
 
 
+def mesh_seeds(kind: str) -> Callable[[Path], list[bytes]]:
+    """A closed tetrahedron."""
+
+    def seeds(folder: Path) -> list[bytes]:
+        corners = [[0, 0, 0], [1, 0, 0], [0, 1, 0], [0, 0, 1]]
+        faces = [[0, 2, 1], [0, 1, 3], [0, 3, 2], [1, 2, 3]]
+        content = trimesh.Trimesh(corners, faces).export(file_type=kind)
+        return [content.encode() if isinstance(content, str) else content]
+
+    return seeds
+
+
+def mesh(kind: str) -> Target:
+    """A mesh of one format, with one look at its distances."""
+
+    def read(folder: Path) -> None:
+        MeshTruth(folder / f"m.{kind}").distance(torch.zeros(1, 3))
+
+    return Target(f"m.{kind}", nothing, read, mesh_seeds(kind))
+
+
 def path_seeds(folder: Path) -> list[bytes]:
     """Two cameras."""
     path = CameraPath()
@@ -271,6 +294,9 @@ TARGETS = {
     "llff": Target("poses_bounds.npy", pictures, whole_scene, llff_seeds),
     "colmap_images": colmap("images.bin"),
     "colmap_cameras": colmap("cameras.bin"),
+    "mesh_ply": mesh("ply"),
+    "mesh_obj": mesh("obj"),
+    "mesh_stl": mesh("stl"),
     "npz": Target("s.npz", nothing, lambda folder: whole_scene(folder / "s.npz"), npz_seeds),
     "picture": Target("picture", nothing, read_one_picture, picture_seeds),
     "field": Target(

@@ -17,6 +17,18 @@ __all__ = ["check_writable", "replacing", "replacing_folder", "write_json", "wri
 
 
 @contextmanager
+def reported(target: Path) -> Iterator[None]:
+    """Turn what the system says of a file that cannot be written into an error of ours."""
+    try:
+        yield
+    except OSError as error:
+        raise OutputError(
+            f"{target}: cannot be written: {error.strerror or error}; "
+            "choose another --out or make room, nothing was changed"
+        ) from error
+
+
+@contextmanager
 def replacing(path: str | os.PathLike[str]) -> Iterator[Path]:
     """Hand out a temporary path beside `path`; rename it over `path` if the block succeeds.
 
@@ -28,23 +40,19 @@ def replacing(path: str | os.PathLike[str]) -> Iterator[Path]:
     target = Path(path)
     temporary: Path | None = None
     try:
-        target.parent.mkdir(parents=True, exist_ok=True)
-        handle, name = tempfile.mkstemp(
-            dir=target.parent, prefix=f".{target.stem}.", suffix=target.suffix
-        )
-        os.close(handle)
-        temporary = Path(name)
-        yield temporary
-        with temporary.open("rb") as written:
-            os.fsync(written.fileno())
-        temporary.chmod(0o666 & ~current_umask())
-        temporary.replace(target)
-        temporary = None
-    except OSError as error:
-        raise OutputError(
-            f"{target}: cannot be written: {error.strerror or error}; "
-            "choose another --out or make room, nothing was changed"
-        ) from error
+        with reported(target):
+            target.parent.mkdir(parents=True, exist_ok=True)
+            handle, name = tempfile.mkstemp(
+                dir=target.parent, prefix=f".{target.stem}.", suffix=target.suffix
+            )
+            os.close(handle)
+            temporary = Path(name)
+            yield temporary
+            with temporary.open("rb") as written:
+                os.fsync(written.fileno())
+            temporary.chmod(0o666 & ~current_umask())
+            temporary.replace(target)
+            temporary = None
     finally:
         if temporary is not None:
             temporary.unlink(missing_ok=True)
@@ -62,17 +70,13 @@ def replacing_folder(path: str | os.PathLike[str]) -> Iterator[Path]:
     target = Path(path)
     temporary: Path | None = None
     try:
-        target.parent.mkdir(parents=True, exist_ok=True)
-        temporary = Path(tempfile.mkdtemp(dir=target.parent, prefix=f".{target.name}."))
-        yield temporary
-        temporary.chmod(0o777 & ~current_umask())
-        temporary.replace(target)
-        temporary = None
-    except OSError as error:
-        raise OutputError(
-            f"{target}: cannot be written: {error.strerror or error}; "
-            "choose another --out or make room, nothing was changed"
-        ) from error
+        with reported(target):
+            target.parent.mkdir(parents=True, exist_ok=True)
+            temporary = Path(tempfile.mkdtemp(dir=target.parent, prefix=f".{target.name}."))
+            yield temporary
+            temporary.chmod(0o777 & ~current_umask())
+            temporary.replace(target)
+            temporary = None
     finally:
         if temporary is not None:
             shutil.rmtree(temporary, ignore_errors=True)

@@ -32,6 +32,10 @@ THICKNESS = 0.05
 #: Of the positions that a shape is learnt at: share near the surface, and how near.
 NEAR_SHARE, NEARNESS = 0.6, (0.01, 0.05)
 MOST_MESH_BYTES = 1 << 30
+#: Coordinates of a mesh are smaller than this, and it is larger than one part in it.
+FARTHEST = 1e9
+#: Formats of meshes that name no other files, or none that is read.
+MESHES = (".obj", ".off", ".ply", ".stl")
 
 
 class Truth(ABC):
@@ -204,6 +208,8 @@ def read_mesh(file: Path) -> trimesh.Trimesh:
         raise InputError(
             f'{file}: meshes are learnt with trimesh and libigl: pip install "memonf[shapes]"'
         ) from None
+    if file.suffix.lower() not in MESHES:
+        raise DataError(f"{file}: expected a mesh, {', '.join(MESHES)}")
     if not file.is_file():
         raise DataError(f"{file}: there is no such file")
     if file.stat().st_size > MOST_MESH_BYTES:
@@ -213,9 +219,14 @@ def read_mesh(file: Path) -> trimesh.Trimesh:
         # Corners that differ in texture alone are one corner of the shape.
         mesh = trimesh.Trimesh(found.vertices, found.faces)
         mesh.merge_vertices(merge_tex=True, merge_norm=True)
-        closed = len(mesh.faces) > 0 and mesh.is_watertight
-        finite = bool(np.isfinite(mesh.vertices).all())
-    if not (closed and finite):
+        corners = np.asarray(mesh.vertices)
+        usable = corners.ndim == 2 and corners.shape[1:] == (3,) and len(mesh.faces) > 0
+        usable = usable and bool((np.abs(corners) < FARTHEST).all())
+        usable = usable and bool(np.ptp(corners, axis=0).max() > 1 / FARTHEST)
+        closed = usable and mesh.is_watertight
+    if not usable:
+        raise DataError(f"{file}: no mesh of triangles with finite corners")
+    if not closed:
         raise DataError(
             f"{file}: the mesh is not watertight, so that inside means nothing; close its holes"
         )
