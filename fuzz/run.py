@@ -7,7 +7,6 @@ Usage: python fuzz/run.py TARGET [--seconds 600]      (pip install "memonf[fuzz]
 from __future__ import annotations
 
 import argparse
-import atexit
 import hashlib
 import subprocess
 import sys
@@ -22,21 +21,25 @@ TIMEOUT, MEMORY = 20, 4096
 LONGEST = 20_000
 
 
-def fuzz(name: str, seconds: int) -> None:
-    """Run libFuzzer on one target; ends the process."""
+def fuzz(name: str, seconds: int, folder: Path) -> None:
+    """Run libFuzzer on one target; ends the process.
+
+    Args:
+        name: Of the target.
+        seconds: How long.
+        folder: Empty; ``corpus`` in it is what is kept afterwards.
+    """
     import atheris
 
     with atheris.instrument_imports(include=["memonf", "zipfile", "json", "yaml", "safetensors"]):
         sys.path.insert(0, str(HERE))
         from targets import TARGETS
     target = TARGETS[name]
-    folder = Path(tempfile.mkdtemp(prefix=f"fuzz_{name}_"))
     target.prepare(folder)
     corpus = folder / "corpus"
     corpus.mkdir()
     for number, content in enumerate([*target.seeds(folder), *kept(name)]):
         (corpus / f"{number}").write_bytes(content)
-    atexit.register(keep, name, corpus)
 
     def one(content: bytes) -> None:
         target.look(content, folder)
@@ -47,8 +50,17 @@ def fuzz(name: str, seconds: int) -> None:
          f"-artifact_prefix={folder}/"],
         one,
     )  # fmt: skip
-    print(f"{name}: artifacts in {folder}", flush=True)
     atheris.Fuzz()
+
+
+def fuzz_and_keep(name: str, seconds: int) -> int:
+    """Fuzz one target in a process of its own, which libFuzzer ends; its exit status."""
+    folder = Path(tempfile.mkdtemp(prefix=f"fuzz_{name}_"))
+    command = [sys.executable, __file__, name, "--seconds", str(seconds), "--within", str(folder)]
+    status = subprocess.run(command, check=False).returncode
+    keep(name, folder / "corpus")
+    print(f"{name}: {'held' if status == 0 else f'a bug, see {folder}'}", flush=True)
+    return status
 
 
 def kept(name: str) -> list[bytes]:
@@ -74,20 +86,18 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("target")
     parser.add_argument("--seconds", type=int, default=600)
+    parser.add_argument("--within", type=Path, help=argparse.SUPPRESS)
     options = parser.parse_args()
-    if options.target != "all":
-        fuzz(options.target, options.seconds)
+    if options.within is not None:
+        fuzz(options.target, options.seconds, options.within)
         return
-    sys.path.insert(0, str(HERE))
-    from targets import TARGETS
+    names = [options.target]
+    if options.target == "all":
+        sys.path.insert(0, str(HERE))
+        from targets import TARGETS
 
-    failed = []
-    for name in TARGETS:
-        command = [sys.executable, __file__, name, "--seconds", str(options.seconds)]
-        if subprocess.run(command, check=False).returncode:
-            failed.append(name)
-    print("all readers held" if not failed else f"bugs in: {', '.join(failed)}")
-    sys.exit(bool(failed))
+        names = list(TARGETS)
+    sys.exit(max(fuzz_and_keep(name, options.seconds) for name in names) != 0)
 
 
 if __name__ == "__main__":

@@ -284,8 +284,10 @@ def cameras_of(name: str, frames: Sequence[Frame], size: tuple[int, int]) -> Cam
             torch.tensor([frame.lens for frame in frames], dtype=torch.float32),
             torch.tensor([frame.fisheye for frame in frames]),
         )
+    with np.errstate(over="ignore"):  # what is too large is refused as infinite
+        poses = np.stack([frame.pose for frame in frames]).astype(np.float32)
     cameras = Cameras(
-        torch.from_numpy(np.stack([frame.pose for frame in frames]).astype(np.float32)),
+        torch.from_numpy(poses),
         torch.tensor(rows, dtype=torch.float32), width, height, lenses,
     )  # fmt: skip
     try:
