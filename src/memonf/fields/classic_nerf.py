@@ -70,7 +70,7 @@ class ClassicNerf(Field):
     Config = ClassicNerfConfig
     config: ClassicNerfConfig
     #: Its density is not scaled up behind the network: full steps destroy what was taken over.
-    rate_scale = 0.3
+    rate_scale = 0.6
 
     def __init__(self, config: ClassicNerfConfig, aabb: Tensor) -> None:
         super().__init__(config, aabb)
