@@ -93,3 +93,22 @@ def test_pictures_paths_and_films_reach_the_browser(page: Any, served: tuple[Any
     with page.expect_download(timeout=60000) as download:
         page.get_by_role("button", name="Record video").click()
     assert download.value.path().read_bytes()[4:8] == b"ftyp"
+
+
+def test_a_click_on_a_frustum_snaps_the_view(page: Any, served: tuple[Any, str]) -> None:
+    panel, address = served
+    page.goto(address)
+    until(page, panel, lambda last: last.done)
+    cameras = panel.contents.fields["front"].record.cameras
+    pose = cameras.camera_to_world[1].numpy()
+    (client,) = panel.server.get_clients().values()
+    # Stand behind the camera and to its side: its frustum is in the middle of the page.
+    client.camera.position = tuple(pose[:, 3] + 0.5 * pose[:, 2] + 0.2 * pose[:, 1])
+    client.camera.look_at = tuple(pose[:, 3] - 0.05 * pose[:, 2])
+    page.wait_for_timeout(1500)
+    page.get_by_text("Training cameras", exact=True).click()
+    page.get_by_label("Show them", exact=True).evaluate("box => box.click()")
+    page.wait_for_timeout(1500)
+    size = page.viewport_size
+    page.mouse.click(size["width"] / 2, size["height"] / 2)
+    until(page, panel, lambda last: np.allclose(last.wanted.position, pose[:, 3], atol=0.02))
