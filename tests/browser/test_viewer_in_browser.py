@@ -101,7 +101,7 @@ def test_a_click_on_a_frustum_snaps_the_view(page: Any, served: tuple[Any, str])
     until(page, panel, lambda last: last.done)
     cameras = panel.contents.fields["front"].record.cameras
     pose = cameras.camera_to_world[1].numpy()
-    (client,) = panel.server.get_clients().values()
+    client = list(panel.server.get_clients().values())[-1]  # pages of other tests may linger
     # Stand behind the camera and to its side: its frustum is in the middle of the page.
     client.camera.position = tuple(pose[:, 3] + 0.5 * pose[:, 2] + 0.2 * pose[:, 1])
     client.camera.look_at = tuple(pose[:, 3] - 0.05 * pose[:, 2])
