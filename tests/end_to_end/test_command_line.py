@@ -360,7 +360,7 @@ def test_resume_refuses_other_settings(tmp_path: Path) -> None:
     [
         (["trian"], "unknown verb `trian`: did you mean `train`"),
         (["train", "--data", "nowhere", "--out", "x.safetensors"], "no such file or folder"),
-        (["train", "--data", SCENE, "--group", "left", "--out", "x.safetensors"], "group: expec"),
+        (["train", "--data", SCENE, "--group", "above", "--out", "x.safetensors"], "group: expec"),
         (["train", "--data", SCENE, "--out", "x.safetensors", "--steps", "0"], "--steps"),
         (
             ["train", "--data", SCENE, "--out", "x.safetensors", "--steps", "5", "--seconds", "5"],
