@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import json
 import os
 from collections.abc import Callable
@@ -12,7 +11,6 @@ import numpy as np
 import pycolmap
 import pytest
 import torch
-from conftest import small_field
 from PIL import Image
 
 import memonf
@@ -20,11 +18,8 @@ from memonf.cameras import Cameras, turntable
 from memonf.cli import main
 from memonf.data.capture import HALF_SCENE, Layout
 from memonf.errors import DataError, InputError
-from memonf.export.camera_path import CameraPath
 from memonf.export.survey import draw_survey, survey
 from memonf.export.transforms import transforms, write_data_set
-from memonf.export.turntables import field_path, field_turntable
-from memonf.fields import Field
 from memonf.lenses import Lenses
 from memonf.placement import Placement
 from memonf.training import new_trainer
@@ -92,32 +87,6 @@ def assert_same_rays(found: Cameras, expected: Cameras, tolerance: float = 2e-6)
         here, there = found.view_rays(view), expected.view_rays(view)
         torch.testing.assert_close(here.origins, there.origins, rtol=0, atol=1e-5)
         torch.testing.assert_close(here.directions, there.directions, rtol=0, atol=tolerance)
-
-
-@pytest.mark.parametrize(
-    ("model", "fisheye", "lens"),
-    [("FULL_OPENCV", False, LENS), ("OPENCV_FISHEYE", True, FISHEYE)],
-)
-def test_lenses_are_those_of_opencv(model: str, fisheye: bool, lens: tuple[float, ...]) -> None:
-    k1, k2, k3, k4, p1, p2 = lens
-    params = [1.0, 1.0, 0.0, 0.0, k1, k2, *((k3, k4) if fisheye else (p1, p2, k3, 0, 0, 0))]
-    camera = pycolmap.Camera(model=model, width=2, height=2, params=params)
-    points = torch.rand(200, 2, generator=torch.Generator().manual_seed(0)) * 1.4 - 0.7
-    expected = [camera.img_from_cam(np.array([x, y, 1.0])) for x, y in points.tolist()]
-    lenses = Lenses(torch.tensor([lens]), torch.tensor([fisheye]))
-    seen = lenses.distort(points, 0)
-    np.testing.assert_allclose(seen.numpy(), np.stack(expected).reshape(-1, 2), atol=2e-6)
-    direction = lenses.undistort(seen, 0)
-    torch.testing.assert_close(direction[:, :2] / direction[:, 2:], points, rtol=0, atol=1e-5)
-
-
-@pytest.mark.parametrize(("fisheye", "lens"), [(False, LENS), (True, FISHEYE)])
-def test_a_ray_meets_the_pixel_that_it_left(fisheye: bool, lens: tuple[float, ...]) -> None:
-    cameras = world_cameras(lens, fisheye)
-    rays = cameras.view_rays(3)
-    rows, columns, _, inside = cameras.project(rays.origins + 2.5 * rays.directions, 3)
-    assert inside.all()
-    assert (rows * WIDTH + columns).tolist() == list(range(WIDTH * HEIGHT))
 
 
 def test_transforms_json_gives_back_the_cameras(capture: Path) -> None:
@@ -462,58 +431,3 @@ def test_the_verb_inspects_and_splits(
     assert main([*arguments, "front", "front"]) == 2
     assert main(["data", "split", str(capture)]) == 2
     assert "--out: expected the folder" in capsys.readouterr().err
-
-
-def one_sided() -> Field:
-    """A field of a capture whose cameras stand within 60° of azimuth, one of them upright."""
-    field = small_field("tiny_nerf")
-    cameras = turntable(36, 16, 4.0, torch.zeros(3), elevation=10.0)[[0, 1, 2, 3, 4, 5, 6]]
-    place = Placement(torch.eye(3).double(), torch.zeros(3).double(), 1.0)
-    field.record = dataclasses.replace(field.record, cameras=cameras, placement=place)
-    return field
-
-
-@pytest.mark.parametrize("path", ["sway", "spiral", "auto"])
-def test_paths_stay_where_the_cameras_of_a_capture_stood(path: str) -> None:
-    field = one_sided()
-    cameras = field_path(field, 24, 32, path)
-    assert len(cameras) == 24
-    azimuth = torch.rad2deg(torch.atan2(cameras.positions[:, 1], cameras.positions[:, 0]))
-    assert float(azimuth.min()) >= -90.01
-    assert float(azimuth.max()) <= -29.9
-    assert float(azimuth.max() - azimuth.min()) > 30
-    torch.testing.assert_close(cameras.positions.norm(dim=1), torch.full((24,), 4.0))
-
-
-def test_paths_go_all_round_where_the_cameras_did() -> None:
-    field = small_field("tiny_nerf")
-    for path in ("auto", "turntable", "spiral", "sway"):
-        places = field_path(field, 36, 32, path).positions
-        turned = torch.atan2(places[:, 1], places[:, 0])
-        assert len((torch.rad2deg(turned) // 20).unique()) >= 12
-    auto, turn = field_path(field, 8, 32), field_turntable(field, 8, 32)
-    assert torch.equal(auto.camera_to_world, turn.camera_to_world)
-
-
-def test_films_follow_paths(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    field = one_sided()
-    memonf.save(field, tmp_path / "field.safetensors")
-    cameras = field.record.cameras
-    assert cameras is not None
-    (tmp_path / "tour.json").write_text(
-        CameraPath().joined(cameras[[0]]).joined(cameras[[5]]).as_json()
-    )
-    render = ["render", str(tmp_path / "field.safetensors"), "--frames", "3", "--size", "16",
-              "--quiet", "--preview"]  # fmt: skip
-    for path in ("sway", str(tmp_path / "tour.json")):
-        out = tmp_path / "film.gif"
-        assert main([*render, "--path", path, "--out", str(out)]) == 0
-        with Image.open(out) as film:
-            assert film.n_frames > 1  # type: ignore[attr-defined]
-    for path, message in (("round", "expected turntable, sway, spiral, auto"),
-                          (str(tmp_path / "no.json"), "expected a file")):  # fmt: skip
-        assert main([*render, "--path", path, "--out", str(tmp_path / "b.gif")]) == 2
-        assert message in capsys.readouterr().err
-    (tmp_path / "tour.json").write_text("[]")
-    assert main([*render, "--path", str(tmp_path / "tour.json"), "--out", "b.gif"]) == 2
-    assert "camera path" in capsys.readouterr().err

@@ -10,12 +10,12 @@ from typing import Annotated, Any, Literal
 
 import tyro
 
-from ..data import Place, Scene, load_scene
+from ..data import Scene, load_scene
 from ..errors import InputError
 from ..export.survey import draw_survey, survey
 from ..export.transforms import write_data_set
 from ..files import check_writable
-from .data_options import placement_of
+from .data_options import chosen_place
 from .options import Common, parse
 
 __all__ = ["run"]
@@ -64,11 +64,7 @@ class Data(Common):
 def run(args: Sequence[str]) -> None:
     """Run the verb."""
     options = parse(Data, "data", args, EXAMPLES)
-    place: Place
-    if options.place in ("auto", "keep"):
-        place = options.place  # type: ignore[assignment]
-    else:
-        place = placement_of(Path(options.place))
+    place = chosen_place(options.place)
     if options.png is not None:
         if options.action != "inspect" or options.png.suffix.lower() != ".png":
             raise InputError(f"--png {options.png}: expected a name that ends in .png, for inspect")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Annotated
 
 import tyro
@@ -14,7 +13,7 @@ from ..errors import InputError
 from ..fields import FIELDS, Field
 from .options import Common
 
-__all__ = ["FromData", "radiance_field", "radiance_fields"]
+__all__ = ["FromData", "chosen_place", "radiance_field", "radiance_fields"]
 
 
 def radiance_fields() -> list[str]:
@@ -58,18 +57,18 @@ class FromData(Common):
         Args:
             like: Field that it is for: a capture is placed as that field's was, unless told.
         """
-        place: Place = "auto"
-        if self.place == "keep":
-            place = "keep"
-        elif self.place != "auto":
-            place = placement_of(Path(self.place))
-        elif like is not None and self.half_side is None:
+        place = chosen_place(self.place)
+        if place == "auto" and like is not None and self.half_side is None:
             place = like.record.placement or "auto"
         return load_scene(self.data, front=self.front, place=place, half_side=self.half_side)
 
 
-def placement_of(file: Path) -> Place:
-    """The placement of a field file; its coordinates are the capture's own where it has none."""
-    if file.suffix != ".safetensors":
-        raise InputError(f"--place: expected auto, keep or a field file, received `{file}`")
-    return load(file).record.placement or "keep"
+def chosen_place(text: str) -> Place:
+    """What `--place` says; of a field file, its placement, or keep where it has none."""
+    if text == "auto":
+        return "auto"
+    if text == "keep":
+        return "keep"
+    if not text.endswith(".safetensors"):
+        raise InputError(f"--place: expected auto, keep or a field file, received `{text}`")
+    return load(text).record.placement or "keep"

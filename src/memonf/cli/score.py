@@ -67,6 +67,4 @@ def run(args: Sequence[str]) -> None:
         return
     figures = ", ".join(f"{name.replace('_', ' ')} {value:.4g}" for name, value in found.items())
     print(f"{options.field}: {figures}")
-    print(
-        f"  {truth.name}, `{options.group}`; positions are drawn anew, pixels are all those there"
-    )
+    print(f"  {truth.name}, `{options.group}`; positions are drawn anew, pixels are those held out")

@@ -34,7 +34,7 @@ def score(field: Field, truth: Truth, group: str = "all", seed: int = 0) -> dict
         seed: Seed of the positions; they are not those of training.
 
     Returns:
-        Of pictures: ``psnr`` of all pixels of the part, dB. Of shapes: ``iou`` of the inside;
+        Of pictures: ``psnr`` of the part's held-out pixels, dB. Of shapes: ``iou`` of the inside;
         ``error`` (signed distance: mean absolute, anywhere in the box) and ``error_near`` (within
         0.05 of the surface), both scene units; ``chamfer``: mean distance from either surface to
         the other, half the sum, scene units; infinite if the field has no surface.
@@ -45,7 +45,7 @@ def score(field: Field, truth: Truth, group: str = "all", seed: int = 0) -> dict
     if not isinstance(field, PointField) or field.name != truth.field:
         raise InputError(f"{truth.name}: is learnt by `{truth.field}`, the field is `{field.name}`")
     if isinstance(truth, ImageTruth):
-        positions = truth.at_pixels()
+        positions = truth.at_pixels()[truth.held_out]
         positions = positions[truth.in_part(positions, group)]
         error = (asked(field, positions) - truth.values(positions)).double().square().mean()
         return {"psnr": -10 * math.log10(max(float(error), 1e-12))}

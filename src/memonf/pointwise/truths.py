@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 
+from ..data.capture import HELD_OUT_EVERY
 from ..data.pictures import read_picture
 from ..errors import DataError, InputError, decoding
 from ..placement import Placement
@@ -129,11 +130,17 @@ class ImageTruth(Truth):
         plane = torch.stack(torch.meshgrid(y, x, indexing="ij")[::-1], -1).view(-1, 2)
         return torch.cat([plane, torch.zeros(len(plane), 1)], -1)
 
+    @property
+    def held_out(self) -> Bool[Tensor, " pixels"]:
+        """Which pixels nobody learns: one in eight, spread over all rows and columns."""
+        height, width = self.pixels.shape[:2]
+        row, column = torch.arange(height)[:, None], torch.arange(width)
+        return ((column + 3 * row) % HELD_OUT_EVERY == 0).flatten()
+
     def draw(self, count: int, generator: torch.Generator) -> Float[Tensor, "points 3"]:
-        """See `Truth.draw`: pixel centres."""
-        picked = torch.randint(self.pixels.shape[0] * self.pixels.shape[1], (count,),
-                               generator=generator)  # fmt: skip
-        return self.at_pixels()[picked]
+        """See `Truth.draw`: centres of pixels that are not held out."""
+        learnt = self.at_pixels()[~self.held_out]
+        return learnt[torch.randint(len(learnt), (count,), generator=generator)]
 
     def values(self, positions: Float[Tensor, "points 3"]) -> Float[Tensor, "points 3"]:
         """See `Truth.values`: the pixel that a position lies in."""
