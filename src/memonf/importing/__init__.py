@@ -11,7 +11,7 @@ from ..fields import Field
 from ..typing import Float, PathLike, Tensor
 from .containers import ENDINGS, read_arrays, read_checkpoint
 from .convert import converted, named_keras, net_of
-from .layouts import LAYOUTS, YENCHENLIN, Layout, layout_of, named_layout
+from .layer_names import CODE_BASES, YENCHENLIN, LayerNames, code_base_of, named_by_hand
 
 __all__ = ["import_field", "read_layers"]
 
@@ -24,7 +24,7 @@ def import_field(
     aabb: Float[Tensor, "2 3"],
     *,
     net: str = "fine",
-    layers: Layout | None = None,
+    layers: LayerNames | None = None,
     octave_steps: bool = True,
 ) -> Field:
     """Take over a stranger's network; its record is left to the caller.
@@ -49,18 +49,18 @@ def import_field(
         return converted(state, layers or YENCHENLIN, aabb, str(file), octave_steps=octave_steps)
     if file.suffix.lower() not in ENDINGS:
         raise InputError(f"{file}: expected a name that ends in {', '.join((*ENDINGS, '.npy'))}")
-    state = net_of(read_checkpoint(file), LAYOUTS, net)
-    layout = layers or layout_of(state)
-    if layout is None:
+    state = net_of(read_checkpoint(file), CODE_BASES, net)
+    names = layers or code_base_of(state)
+    if names is None:
         some = ", ".join(f"`{name}`" for name in list(state)[:4]) or "no tensor at all"
         raise FieldFileError(
             f"{file}: its layers ({some}) are of no code base that is known "
-            f"({', '.join(layout.name for layout in LAYOUTS)}); name them in a file, --layers"
+            f"({', '.join(names.name for names in CODE_BASES)}); name them in a file, --layers"
         )
-    return converted(state, layout, aabb, str(file), octave_steps=octave_steps)
+    return converted(state, names, aabb, str(file), octave_steps=octave_steps)
 
 
-def read_layers(path: PathLike) -> Layout:
+def read_layers(path: PathLike) -> LayerNames:
     """Read a YAML file that names the layers of a network.
 
     Keys: ``trunk`` (list), ``density`` and ``colour``, or ``both``; ``feature`` and ``view`` (list)
@@ -79,4 +79,4 @@ def read_layers(path: PathLike) -> Layout:
         raise InputError(f"{file}: cannot be read: {error.strerror or error}") from None
     except (yaml.YAMLError, UnicodeDecodeError, ValueError, RecursionError) as error:
         raise InputError(f"{file}: not valid YAML: {str(error).splitlines()[0]}") from None
-    return named_layout(values, str(file))
+    return named_by_hand(values, str(file))

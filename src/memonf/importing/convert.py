@@ -10,7 +10,7 @@ import torch
 from ..errors import FieldFileError
 from ..fields.classic_nerf import ClassicNerf, ClassicNerfConfig
 from ..typing import Tensor
-from .layouts import Layout, State
+from .layer_names import LayerNames, State
 
 __all__ = ["converted", "named_keras", "net_of"]
 
@@ -18,20 +18,22 @@ __all__ = ["converted", "named_keras", "net_of"]
 KERAS_TAIL = ("feature_linear", "views_linears.0", "rgb_linear", "alpha_linear")
 
 
-def net_of(content: Mapping[str, Any], layouts: Sequence[Layout], net: str) -> dict[str, Tensor]:
+def net_of(
+    content: Mapping[str, Any], code_bases: Sequence[LayerNames], net: str
+) -> dict[str, Tensor]:
     """The tensors of one net of a checkpoint.
 
     Args:
         content: The checkpoint.
-        layouts: Code bases that say where nets are kept.
+        code_bases: Code bases that say where nets are kept.
         net: ``fine`` or ``coarse``; a checkpoint that has one net alone gives that.
 
     Returns:
         Name -> tensor; empty if there is no net of any known name.
     """
     content = unwrapped(content)
-    for layout in layouts:
-        for name in (layout.nets.get(net, ""), layout.nets.get("coarse", "")):
+    for names in code_bases:
+        for name in (names.nets.get(net, ""), names.nets.get("coarse", "")):
             if isinstance(content.get(name), Mapping):
                 return tensors(content[name])
             if name.endswith("."):
@@ -153,13 +155,13 @@ def encoded_order(frequencies: int, include_input: bool) -> list[int]:
 
 
 def converted(
-    state: State, layout: Layout, aabb: Tensor, where: str, *, octave_steps: bool = True
+    state: State, names: LayerNames, aabb: Tensor, where: str, *, octave_steps: bool = True
 ) -> ClassicNerf:
     """The network of the code base as a field of ours.
 
     Args:
         state: Tensors of one net by name.
-        layout: Names and departures of the code base.
+        names: Names and departures of the code base.
         aabb: (2, 3), box outside which the field is empty, scene units.
         where: What messages call the file.
         octave_steps: Whether frequencies double; params do not say it.
@@ -168,9 +170,9 @@ def converted(
         FieldFileError: A layer is missing, of a shape that does not fit, or of no known use.
     """
     reader = Reader(state, where)
-    trunk = layout.layers(layout.trunk, state)
+    trunk = names.layers(names.trunk, state)
     if len(trunk) < 1:
-        raise FieldFileError(f"{where}: no trunk layer of {layout.name} is there")
+        raise FieldFileError(f"{where}: no trunk layer of {names.name} is there")
     params: dict[str, Tensor] = {}
     first, bias = reader.layer(trunk[0])
     width, inputs = first.shape
@@ -183,22 +185,22 @@ def converted(
         if reader.columns(name, weight, width, width + inputs) > width:
             skips.append(index)
             seen, hidden = (
-                (weight[:, width:], weight[:, :width]) if layout.hidden_first
+                (weight[:, width:], weight[:, :width]) if names.hidden_first
                 else (weight[:, :inputs], weight[:, inputs:])
             )  # fmt: skip
             weight = torch.cat([seen[:, order], hidden], 1)
         params[f"layers.{index}.weight"], params[f"layers.{index}.bias"] = weight, bias
-    view = read_heads(reader, layout, width, params)
+    view = read_heads(reader, names, width, params)
     if reader.left:
         raise FieldFileError(
-            f"{where}: `{min(reader.left)}` is of no layer that {layout.name} has; what it does is "
+            f"{where}: `{min(reader.left)}` is of no layer that {names.name} has; what it does is "
             "not known, so the field cannot be taken over"
         )
     config = ClassicNerfConfig(
         width=width, depth=len(trunk), frequencies=frequencies, skips=tuple(skips),
         include_input=include_input, octave_steps=octave_steps,
-        first_activation=layout.first_activation, feature_activation=layout.feature_activation,
-        density_from_feature=layout.density_from_feature, **view,
+        first_activation=names.first_activation, feature_activation=names.feature_activation,
+        density_from_feature=names.density_from_feature, **view,
     )  # fmt: skip
     field = ClassicNerf(config, aabb)
     field.load_state_dict(params | {"aabb": field.aabb})
@@ -206,22 +208,22 @@ def converted(
 
 
 def read_heads(
-    reader: Reader, layout: Layout, width: int, params: dict[str, Tensor]
+    reader: Reader, names: LayerNames, width: int, params: dict[str, Tensor]
 ) -> dict[str, Any]:
     """What lies above the trunk; adds to `params`, and returns what the config says of it."""
-    if layout.both and f"{layout.both}.weight" in reader.state:
-        return read_plain_heads(reader, layout, width, params)
-    density, bias = reader.layer(layout.density, 1)
-    reader.columns(layout.density, density, width)
+    if names.both and f"{names.both}.weight" in reader.state:
+        return read_plain_heads(reader, names, width, params)
+    density, bias = reader.layer(names.density, 1)
+    reader.columns(names.density, density, width)
     params["density_head.weight"], params["density_head.bias"] = density, bias
-    view = layout.layers(layout.view, reader.state)
-    if not layout.feature or not view:
-        weight, bias = reader.layer(layout.colour, 3)
-        reader.columns(layout.colour, weight, width)
+    view = names.layers(names.view, reader.state)
+    if not names.feature or not view:
+        weight, bias = reader.layer(names.colour, 3)
+        reader.columns(names.colour, weight, width)
         params["colour_head.weight"], params["colour_head.bias"] = weight, bias
         return {"view_width": 0}
-    feature, bias = reader.layer(layout.feature, width)
-    reader.columns(layout.feature, feature, width)
+    feature, bias = reader.layer(names.feature, width)
+    reader.columns(names.feature, feature, width)
     params["feature.weight"], params["feature.bias"] = feature, bias
     weight, bias = reader.layer(view[0])
     view_width, columns = weight.shape
@@ -233,8 +235,8 @@ def read_heads(
         weight, bias = reader.layer(name, view_width)
         reader.columns(name, weight, view_width)
         params[f"view_layers.{index}.weight"], params[f"view_layers.{index}.bias"] = weight, bias
-    weight, bias = reader.layer(layout.colour, 3)
-    reader.columns(layout.colour, weight, view_width)
+    weight, bias = reader.layer(names.colour, 3)
+    reader.columns(names.colour, weight, view_width)
     params["colour_head.weight"], params["colour_head.bias"] = weight, bias
     return {
         "view_width": view_width, "view_depth": len(view),
@@ -243,19 +245,19 @@ def read_heads(
 
 
 def read_plain_heads(
-    reader: Reader, layout: Layout, width: int, params: dict[str, Tensor]
+    reader: Reader, names: LayerNames, width: int, params: dict[str, Tensor]
 ) -> dict[str, Any]:
     """One layer that gives rgb, density and maybe more that nobody reads; no view branch."""
-    weight, bias = reader.layer(layout.both)
-    reader.columns(layout.both, weight, width)
+    weight, bias = reader.layer(names.both)
+    reader.columns(names.both, weight, width)
     if len(weight) not in (4, 5):
         raise FieldFileError(
-            f"{reader.where}: `{layout.both}.weight`: expected 4 or 5 rows, received {len(weight)}"
+            f"{reader.where}: `{names.both}.weight`: expected 4 or 5 rows, received {len(weight)}"
         )
     params["colour_head.weight"], params["colour_head.bias"] = weight[:3], bias[:3]
     params["density_head.weight"], params["density_head.bias"] = weight[3:4], bias[3:4]
     # Some networks have the branch and do not use it.
-    for name in (layout.density, layout.colour, layout.feature,
-                 *layout.layers(layout.view, reader.state)):  # fmt: skip
+    for name in (names.density, names.colour, names.feature,
+                 *names.layers(names.view, reader.state)):  # fmt: skip
         reader.left -= {f"{name}.weight", f"{name}.bias"}
     return {"view_width": 0}

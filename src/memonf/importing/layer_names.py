@@ -1,4 +1,4 @@
-"""How code bases name the layers of a NeRF: one `Layout` each, told apart by their names."""
+"""How code bases name the layers of a NeRF: one `LayerNames` each, told apart by their names."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ from typing import Any
 from ..errors import InputError, nearest
 from ..typing import Tensor
 
-__all__ = ["LAYOUTS", "Layout", "State", "layout_of", "named_layout"]
+__all__ = ["CODE_BASES", "LayerNames", "State", "code_base_of", "named_by_hand"]
 
 State = Mapping[str, Tensor]
 
 
 @dataclass(frozen=True)
-class Layout:
+class LayerNames:
     """Names of the layers, and where the code base departs from the paper.
 
     Attributes:
@@ -59,26 +59,26 @@ class Layout:
         return [numbered[number] for number in sorted(numbered)]
 
 
-KRRISH = Layout(
+KRRISH = LayerNames(
     "krrish94/nerf-pytorch",
     r"(?:layer1|layers_xyz\.(\d+))",
     "fc_alpha", "fc_rgb", "fc_out", "fc_feat", r"layers_dir\.(\d+)",
     hidden_first=True, first_activation=False, feature_activation=True,
     nets={"coarse": "model_coarse_state_dict", "fine": "model_fine_state_dict"},
 )  # fmt: skip
-YENCHENLIN = Layout(
+YENCHENLIN = LayerNames(
     "yenchenlin/nerf-pytorch",
     r"pts_linears\.(\d+)",
     "alpha_linear", "rgb_linear", "output_linear", "feature_linear", r"views_linears\.(\d+)",
     nets={"coarse": "network_fn_state_dict", "fine": "network_fine_state_dict"},
 )  # fmt: skip
-NERF_PL = Layout(
+NERF_PL = LayerNames(
     "kwea123/nerf_pl",
     r"xyz_encoding_(\d+)\.0",
     "sigma", "rgb.0", "", "xyz_encoding_final", r"dir_encoding\.(\d+)",
     nets={"coarse": "nerf_coarse.", "fine": "nerf_fine."},
 )  # fmt: skip
-LAYOUTS = (KRRISH, YENCHENLIN, NERF_PL)
+CODE_BASES = (KRRISH, YENCHENLIN, NERF_PL)
 
 #: What a YAML file that names the layers may say.
 NAMED_KEYS = {
@@ -88,16 +88,16 @@ NAMED_KEYS = {
 }  # fmt: skip
 
 
-def layout_of(state: State) -> Layout | None:
+def code_base_of(state: State) -> LayerNames | None:
     """The code base whose names these are; None if it is none of them."""
-    for layout in LAYOUTS:
-        if len(layout.layers(layout.trunk, state)) > 1:
-            return layout
+    for names in CODE_BASES:
+        if len(names.layers(names.trunk, state)) > 1:
+            return names
     return None
 
 
-def named_layout(values: Any, where: str) -> Layout:
-    """A layout that a user writes down.
+def named_by_hand(values: Any, where: str) -> LayerNames:
+    """Names of layers that a user writes down.
 
     Raises:
         InputError: Unknown keys, or values of another type.
@@ -114,4 +114,4 @@ def named_layout(values: Any, where: str) -> Layout:
             raise InputError(f"{where}: `{key}`: expected {expected}, received {value!r}")
     if "trunk" not in values or not ("both" in values or {"density", "colour"} <= values.keys()):
         raise InputError(f"{where}: expected `trunk`, and `density` and `colour`, or `both`")
-    return Layout(**{"name": where, "density": "", "colour": "", **values})
+    return LayerNames(**{"name": where, "density": "", "colour": "", **values})
