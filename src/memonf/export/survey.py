@@ -142,7 +142,7 @@ def draw_histogram(axes: Axes, scene: Scene) -> None:
               label=list(scene.loaders))  # fmt: skip
     axes.axvspan(-90, 90, color=MUTED, alpha=0.08, linewidth=0)
     axes.set_xticks(range(-180, 181, 60))
-    axes.set_xlabel("degrees from the front, left negative; shaded: `front`")
+    axes.set_xlabel("degrees from the front, left negative\n(shaded: the group `front`)")
     axes.set_ylabel("cameras")
     axes.set_title("azimuths", fontsize=10, color=MUTED)
     axes.yaxis.get_major_locator().set_params(integer=True)

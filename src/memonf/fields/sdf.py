@@ -10,8 +10,8 @@ from .pointwise import PointField
 
 __all__ = ["Sdf"]
 
-#: Opacity rises from a quarter to three quarters over about this distance around the surface, in
-#: the normalised box.
+#: Opacity is the sigmoid of the distance over this one, in the normalised box: it rises from a
+#: quarter to three quarters within 2.2 of it.
 SHARPNESS = 0.02
 #: Distance at which the colour, which carries the value, is a sigmoid of 1.
 RANGE = 0.25
