@@ -126,6 +126,7 @@ def colmap_model(folder: Path) -> None:
     pictures(folder)
     (folder / "sparse").mkdir(exist_ok=True)
     model = pycolmap.Reconstruction()
+    seen = [[4.0, 3.0], [2.0, 1.0]]
     for view, pose in enumerate(cameras().camera_to_world.double().numpy(), 1):
         model.add_camera_with_trivial_rig(pycolmap.Camera(
             camera_id=view, model="OPENCV", width=WIDTH, height=HEIGHT,
@@ -133,8 +134,13 @@ def colmap_model(folder: Path) -> None:
         ))  # fmt: skip
         turn = (pose[:, :3] @ np.diag([1.0, -1.0, -1.0])).T
         rigid = pycolmap.Rigid3d(np.concatenate([turn, -turn @ pose[:, 3:]], 1))
-        image = pycolmap.Image(image_id=view, camera_id=view, name=f"{view - 1}.png")
+        image = pycolmap.Image(
+            name=f"{view - 1}.png", keypoints=seen, camera_id=view, image_id=view
+        )
         model.add_image_with_trivial_frame(image, rigid)
+    for point in range(len(seen)):
+        track = [pycolmap.TrackElement(view, point) for view in model.images]
+        model.add_point3D([0, 0, point], pycolmap.Track(track))
     model.write_binary(folder / "sparse")
 
 
@@ -294,6 +300,7 @@ TARGETS = {
     "llff": Target("poses_bounds.npy", pictures, whole_scene, llff_seeds),
     "colmap_images": colmap("images.bin"),
     "colmap_cameras": colmap("cameras.bin"),
+    "colmap_points": colmap("points3D.bin"),
     "mesh_ply": mesh("ply"),
     "mesh_obj": mesh("obj"),
     "mesh_stl": mesh("stl"),

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +12,7 @@ from conftest import small_outcome
 
 from memonf.report import write_report
 
-pytest.importorskip("playwright.sync_api", reason="needs playwright")
+playwright = pytest.importorskip("playwright.sync_api", reason="needs playwright")
 
 FRAME = "document.querySelector('#film-{} canvas').toDataURL()"
 
@@ -23,12 +25,26 @@ def report(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture
 def opened(page: Any, report: Path) -> Any:
     page.goto(report.as_uri())
-    page.wait_for_function("document.getElementById('truth-caption').textContent !== ''")
+    playwright.expect(page.locator("#truth-caption")).not_to_be_empty()
     return page
 
 
 def drawn(page: Any, canvas: str) -> str:
     return page.evaluate(f"document.getElementById('{canvas}').toDataURL()")
+
+
+def says(page: Any, element: str, start: str) -> None:
+    """Wait until an element's text starts so."""
+    playwright.expect(page.locator(f"#{element}")).to_have_text(re.compile(f"^{start}"))
+
+
+def until(page: Any, condition: Callable[[], bool]) -> None:
+    """Wait for what is asked anew from here: the page's policy lets no script of a test wait in it."""
+    for _ in range(100):
+        if condition():
+            return
+        page.wait_for_timeout(50)
+    raise AssertionError("it did not come")
 
 
 def test_it_opens_without_complaint_and_asks_for_nothing(opened: Any, report: Path) -> None:
@@ -74,9 +90,7 @@ def test_films_are_chosen(opened: Any) -> None:
 def test_any_two_fields_are_compared_and_divided(opened: Any) -> None:
     opened.select_option("#left", label="average")
     opened.select_option("#right", label="parent rear")
-    opened.wait_for_function(
-        "document.getElementById('left-caption').textContent.startsWith('average')"
-    )
+    says(opened, "left-caption", "average")
     assert "19.0 dB" in opened.locator("#left-caption").inner_text()
     pictures = {drawn(opened, name) for name in ("truth", "left-picture", "right-picture")}
     assert len(pictures) == 3
@@ -85,7 +99,7 @@ def test_any_two_fields_are_compared_and_divided(opened: Any) -> None:
     assert drawn(opened, "wipe") != middle
     first = drawn(opened, "truth")
     opened.select_option("#view", index=1)
-    opened.wait_for_function(f"document.getElementById('truth').toDataURL() !== {first!r}")
+    until(opened, lambda: drawn(opened, "truth") != first)
 
 
 def test_errors_are_black_where_pictures_agree(opened: Any) -> None:
@@ -93,9 +107,7 @@ def test_errors_are_black_where_pictures_agree(opened: Any) -> None:
     corner = "[...document.getElementById('{}').getContext('2d').getImageData(0, 0, 1, 1).data]"
     opened.select_option("#left", label="parent front")
     opened.select_option("#right", label="average")
-    opened.wait_for_function(
-        "document.getElementById('right-caption').textContent.startsWith('average')"
-    )
+    says(opened, "right-caption", "average")
     assert opened.evaluate(corner.format("left-error")) == [4, 4, 30, 255]
     assert opened.evaluate(corner.format("right-error")) == [255, 255, 240, 255]
 
