@@ -204,7 +204,8 @@ def small_outcome(**changes: Any) -> Outcome:
     generator = torch.Generator().manual_seed(0)
     layer = LayerSimilarity("layers.0", torch.rand(5, 5, generator=generator), torch.eye(5))
     settings = {
-        "data": "embedded:robot", "data_name": "robot", "seeds": 1, "steps": 10, "seed": 0,
+        "data": "embedded:robot", "data_name": "robot", "groups": ("front", "rear"), "seeds": 1,
+        "steps": 10, "seed": 0,
         "background": [1.0, 1.0, 1.0], "command": "memonf demo --out demo", "most_views": None,
         "train": {"seconds": None, "optimizer": "muon", "weight_decay": 0.1,
                   "initialization": "shared"},

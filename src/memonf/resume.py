@@ -2,7 +2,8 @@
 
 Beside ``front.safetensors`` stands ``front.training``, renewed while the training runs and removed
 at its end: the trainer's tensors (safetensors) and the settings of the run. Resumed by steps, a
-training ends in the same bytes as an uninterrupted one.
+training ends in the same bytes as an uninterrupted one. Whatever advances by steps can be trained
+so: fields of radiance, and those beyond.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol, TypeVar
 
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
@@ -23,15 +24,42 @@ from .checkpoint import save
 from .errors import InputError
 from .fields import Field
 from .files import check_writable, replacing
-from .training import INITIAL_PARAMS, Progress, Trainer, finished_field
-from .typing import PathLike
+from .training import INITIAL_PARAMS
+from .typing import PathLike, Tensor
 
-__all__ = ["state_path", "train_to_file"]
+__all__ = ["Steps", "state_path", "train_to_file"]
 
 #: Seconds between two renewals of the state file.
 INTERVAL = 15.0
 #: Seconds between two questions whether a training is still paused.
 PAUSE = 0.05
+
+
+Progress = TypeVar("Progress", covariant=True)
+
+
+class Steps(Protocol[Progress]):
+    """A training that advances step by step, with a state between any two."""
+
+    @property
+    def field(self) -> Field:
+        """What is trained; its record holds the settings of the run."""
+
+    @property
+    def done(self) -> bool:
+        """Whether the training is at its end."""
+
+    def step(self) -> Progress:
+        """Advance; what is known afterwards."""
+
+    def finished(self) -> Field:
+        """The trained field, its record completed."""
+
+    def state(self) -> dict[str, Tensor]:
+        """All that the next step depends on."""
+
+    def restore(self, tensors: dict[str, Tensor]) -> None:
+        """Continue from a state."""
 
 
 def state_path(out: PathLike) -> Path:
@@ -40,7 +68,7 @@ def state_path(out: PathLike) -> Path:
 
 
 def train_to_file(
-    trainer: Trainer,
+    trainer: Steps[Progress],
     out: PathLike,
     *,
     resume: bool = False,
@@ -77,7 +105,7 @@ def train_to_file(
                 saved = time.monotonic()
             if interrupted:
                 raise KeyboardInterrupt
-    field = finished_field(trainer)
+    field = trainer.finished()
     save(field, out)
     state.unlink(missing_ok=True)
     return field
@@ -103,7 +131,7 @@ def deferred_interrupts() -> Iterator[list[int]]:
             signal.signal(number, handler)
 
 
-def run_settings(trainer: Trainer) -> dict[str, Any]:
+def run_settings(trainer: Steps[Any]) -> dict[str, Any]:
     """What must be equal for a state to be continued."""
     field = trainer.field
     return {
@@ -115,7 +143,7 @@ def run_settings(trainer: Trainer) -> dict[str, Any]:
     }
 
 
-def save_state(trainer: Trainer, path: Path) -> None:
+def save_state(trainer: Steps[Any], path: Path) -> None:
     """Write the state file whole or not at all."""
     tensors = {name: tensor.cpu().contiguous() for name, tensor in trainer.state().items()}
     settings = json.dumps(run_settings(trainer), sort_keys=True)
@@ -123,7 +151,7 @@ def save_state(trainer: Trainer, path: Path) -> None:
         save_file(tensors, temporary, {"memonf.training": settings})
 
 
-def restore_state(trainer: Trainer, path: Path) -> None:
+def restore_state(trainer: Steps[Any], path: Path) -> None:
     """Bring a fresh trainer to where the state file left off."""
     try:
         with safe_open(path, framework="pt", device="cpu") as archive:

@@ -35,14 +35,13 @@ STARTS: dict[str, dict[str, Any]] = {
 }
 #: Names for people.
 TITLES = {
-    "front": "parent front",
-    "rear": "parent rear",
+    **{group: f"parent {group}" for group in ("front", "rear", "left", "right")},
     "oracle": "oracle (each view by the parent of its group)",
     "blend": "blend by knowledge (both parents rendered)",
     "blend_by_distance": "blend by distance (both parents rendered)",
     "joint": "joint (all images)",
     "distill_from_merge": "`distill` from activation matching and REPAIR",
-    "distill_from_parent": "`distill` from parent front",
+    "distill_from_parent": "`distill` from the first parent",
     "distill_from_scratch": "`distill` from scratch",
 }
 

@@ -39,7 +39,7 @@ def says(page: Any, element: str, start: str) -> None:
 
 
 def until(page: Any, condition: Callable[[], bool]) -> None:
-    """Wait for what is asked anew from here: the page's policy lets no script of a test wait in it."""
+    """Wait, asking from here: the page's policy lets no script of a test wait inside it."""
     for _ in range(100):
         if condition():
             return

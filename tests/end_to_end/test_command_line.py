@@ -380,6 +380,10 @@ def test_resume_refuses_other_settings(tmp_path: Path) -> None:
         (["merge", "a.safetensors", "--method", "averag", "--out", "x"], "did you mean `average`"),
         (["render", "a.safetensors", "--out", "x.avi"], "expected .png, .gif"),
         (["compare", "--data", SCENE, "--out", "o", "--seeds", "0"], "--seeds: expected at least"),
+        (
+            ["compare", "--data", SCENE, "--out", "o", "--groups", "front", "left"],
+            "groups: expected",
+        ),
         (["eval", "a.safetensors", "--data", SCENE, "--device", "tpu"], "device `tpu`"),
     ],
 )
@@ -419,19 +423,20 @@ def test_import_is_light() -> None:
 def test_compare_writes_everything(tmp_path: Path) -> None:
     out = tmp_path / "compare"
     args = ["compare", "--data", SCENE, "--out", str(out), "--quick", "--width", "32", "--quiet"]
+    args += ["--groups", "left", "right"]
     args += ["--methods", "average", "weight_matching_repair", "--workers", "1"]
     memonf(*args)
     content = json.loads((out / "scores.json").read_text())
     rows = content["rows"]
     assert set(rows[0]) == {"name", "method", "group", "seed", "psnr", "ssim", "seconds"}
     names = {row["name"] for row in rows}
-    plain = {"front", "rear", "average", "weight_matching_repair"}
+    plain = {"left", "right", "average", "weight_matching_repair"}
     yardsticks = {"joint", "oracle", "oracle_batch_norm", "blend", "blend_by_distance"}
     assert names == plain | {f"{name}_batch_norm" for name in plain} | yardsticks
     psnr = {(row["name"], row["group"]): row["psnr"] for row in rows}
-    assert psnr["oracle", "front"] == psnr["front", "front"]
-    assert psnr["oracle", "rear"] == psnr["rear", "rear"]
-    assert {row["group"] for row in rows} == {"front", "rear", "all"}
+    assert psnr["oracle", "left"] == psnr["left", "left"]
+    assert psnr["oracle", "right"] == psnr["right", "right"]
+    assert {row["group"] for row in rows} == {"left", "right", "all"}
     assert content["settings"]["train"]["seed"] == 0
     curves = json.loads((out / "curves.json").read_text())
     assert [len(curve["psnr"]) for curve in curves] == [5, 5]
@@ -443,6 +448,6 @@ def test_compare_writes_everything(tmp_path: Path) -> None:
     led_to = re.findall(r'(?:src|href)="([^"]*)"', page)
     assert all(address.startswith(("data:", "#")) for address in led_to)  # opens offline
     # Called again, nothing is trained again.
-    stamp = (out / "fields" / "pair0" / "front.safetensors").stat().st_mtime_ns
+    stamp = (out / "fields" / "pair0" / "left.safetensors").stat().st_mtime_ns
     memonf(*args)
-    assert (out / "fields" / "pair0" / "front.safetensors").stat().st_mtime_ns == stamp
+    assert (out / "fields" / "pair0" / "left.safetensors").stat().st_mtime_ns == stamp

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
+import signal
 from pathlib import Path
 
 import numpy as np
@@ -13,11 +14,23 @@ import trimesh
 from PIL import Image
 
 import memonf
+from memonf.checkpoint import content_hash
 from memonf.cli import main
 from memonf.errors import DataError, InputError
 from memonf.fields.pointwise import PointConfig, PointField
 from memonf.knowledge import RESOLUTION
-from memonf.pointwise import FitSettings, ImageTruth, MeshTruth, Truth, draw, fit, open_truth, score
+from memonf.pointwise import (
+    FitSettings,
+    Fitter,
+    ImageTruth,
+    MeshTruth,
+    Truth,
+    draw,
+    fit,
+    open_truth,
+    score,
+)
+from memonf.resume import state_path, train_to_file
 
 RADIUS = 0.85  # of a ball that fills the box as meshes do
 SMALL = FitSettings(steps=150, points=1024, overlap=0.1, seed=1)
@@ -165,13 +178,40 @@ def test_sines_learn_too(folder: Path) -> None:
 def test_the_same_seed_gives_the_same_field(folder: Path) -> None:
     quick = dataclasses.replace(SMALL, steps=3)
     hashes = {
-        memonf.checkpoint.content_hash(
+        content_hash(
             fit(truth_of("sdf", folder), config=config(), settings=dataclasses.replace(
                 quick, seed=seed))
         )
         for seed in (1, 1, 2)
     }  # fmt: skip
     assert len(hashes) == 2
+
+
+def test_an_interruption_changes_nothing(folder: Path, tmp_path: Path) -> None:
+    settings = dataclasses.replace(SMALL, steps=12)
+
+    def fresh(**changes: int) -> Fitter:
+        chosen = dataclasses.replace(settings, **changes)
+        return Fitter(truth_of("sdf", folder), group="left", config=config(), settings=chosen)
+
+    def interrupted(done: int) -> None:
+        if done == 5:
+            signal.raise_signal(signal.SIGINT)
+
+    whole = train_to_file(fresh(), tmp_path / "whole.safetensors")
+    out = tmp_path / "broken.safetensors"
+    with pytest.raises(KeyboardInterrupt):
+        train_to_file(fresh(), out, on_step=interrupted)
+    assert state_path(out).exists()
+    assert not out.exists()
+    with pytest.raises(InputError, match="begun with `points` = 1024, now it is 99"):
+        train_to_file(fresh(points=99), out, resume=True)
+    steps: list[int] = []
+    resumed = train_to_file(fresh(), out, resume=True, on_step=steps.append)
+    assert steps[0] == 6
+    assert content_hash(resumed) == content_hash(whole)
+    assert out.read_bytes() == (tmp_path / "whole.safetensors").read_bytes()
+    assert not state_path(out).exists()
 
 
 def test_scores_are_of_the_right_kind(parents: dict[str, list[PointField]], folder: Path) -> None:

@@ -19,7 +19,6 @@ from memonf.training import (
     Trainer,
     TrainSettings,
     build_optimizers,
-    finished_field,
     new_trainer,
     train,
 )
@@ -234,7 +233,7 @@ def test_with_a_grid_at_hand_knowledge_leaves_out_what_the_hull_says_is_empty(ro
     trainer = new_trainer(robot, group="sector 1/10", config=SMALL, settings=settings)
     while not trainer.done:
         trainer.step()
-    field = finished_field(trainer)
+    field = trainer.finished()
     recorded = field.record.knowledge
     assert recorded is not None
     field.record = dataclasses.replace(field.record, knowledge=None)

@@ -12,9 +12,9 @@ from rich.table import Table
 
 from ..devices import pick_device
 from ..errors import InputError
-from ..experiment import DISTILL_STEPS, CompareSettings, Outcome, compare
+from ..experiment import DISTILL_STEPS, HALVES, CompareSettings, Outcome, compare
 from ..files import check_writable
-from ..report import summary_rows, write_report
+from ..report import headings, shown_figures, summary_rows, write_report
 from ..training import TrainSettings
 from ..workers import default_workers
 from .data_options import FromData, radiance_field
@@ -27,6 +27,7 @@ EXAMPLES = """\
   memonf compare --data embedded:robot --out robot
   memonf compare --data lego --out lego --seeds 3
   memonf compare --data lego --out lego_adam --optimizer adam --initialization independent
+  memonf compare --data capture --groups left right --out capture_merges
   memonf compare --data lego --out quick --quick\
 """
 
@@ -36,13 +37,14 @@ QUICK_VIEWS = 8
 
 @dataclass(frozen=True, kw_only=True)
 class Compare(FromData):
-    """Train front and rear parents, merge them by every method, score and show all of it.
+    """Train two parents, each on half of the views, merge them by every method, score and show it.
 
     Writes scores.json, scores.md, curves, reconstructions, turntables, index.html and all field
     files. Called again, it keeps the fields that are already trained.
 
     Attributes:
         out: Folder for the results.
+        groups: Halves of the parents: front rear, or left right.
         seeds: Number of seed pairs.
         quick: A short look: 300 steps, few views, small turntables.
         methods: Merge methods; a choice if left out, `all` for all that suit the parents.
@@ -51,7 +53,7 @@ class Compare(FromData):
         without_joint: Leave the field trained on all images out.
         without_yardsticks: Leave blends and distillation from other starts out.
         distill_steps: Steps of each distillation.
-        overlap: Degrees of azimuth that front and rear share in training.
+        overlap: Degrees of azimuth that the halves share in training.
         most_views: Score at most this many test views, evenly spread; 0 for all.
         frames: Frames of each turntable; 0 for none.
         size: Side of the turntable's frames, pixels.
@@ -60,6 +62,7 @@ class Compare(FromData):
     """
 
     out: Path
+    groups: tuple[str, str] = HALVES[0]
     seeds: int = 1
     quick: Switch = False
     methods: tuple[str, ...] = ()
@@ -91,6 +94,7 @@ def run(args: Sequence[str]) -> None:
     device = str(pick_device(options.device))
     settings = CompareSettings(
         data=options.data,
+        groups=options.groups,
         field=options.field,
         config=options.config,  # type: ignore[attr-defined]
         train=options.train,  # type: ignore[attr-defined]
@@ -147,13 +151,10 @@ def run_compare(settings: CompareSettings, out: Path, *, quiet: bool, as_json: b
 def print_outcome(outcome: Outcome, page: Path) -> None:
     """The score table, and where to look next."""
     table = Table(title="PSNR in dB on held-out views, median over seed pairs")
-    for heading in ("field", "front", "rear", "all", "SSIM", "seconds"):
+    for heading in headings(outcome):
         table.add_column(heading, justify="left" if heading == "field" else "right")
     for row in summary_rows(outcome):
-        table.add_row(
-            row["name"], f"{row['front']:.2f}", f"{row['rear']:.2f}", f"{row['all']:.2f}",
-            f"{row['ssim']:.3f}", f"{row['seconds']:.1f}",
-        )  # fmt: skip
+        table.add_row(row["name"], *shown_figures(outcome, row))
     console = Console()
     console.print(table)
     console.print(f"Done in {outcome.seconds:.0f} s. Open {page}", soft_wrap=True)

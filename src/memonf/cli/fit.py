@@ -10,20 +10,21 @@ from typing import Annotated
 
 import tyro
 
-from ..checkpoint import save
 from ..devices import pick_device
 from ..fields.pointwise import PointConfig
 from ..files import check_writable
-from ..pointwise import FitSettings, fit, open_truth
-from .options import Common, parse, with_settings
-from .progress import counting_progress
+from ..pointwise import FitSettings, Fitter, open_truth
+from ..resume import train_to_file
+from .options import Common, Switch, parse, with_settings
+from .progress import counting_progress, resumable
 
 __all__ = ["run"]
 
 EXAMPLES = """\
   memonf fit spot.obj --group left --seed 1 --out left.safetensors
   memonf fit spot.obj --field occupancy --network siren --out whole.safetensors
-  memonf fit coffee.png --field image --group right --frequencies 8 --out right.safetensors\
+  memonf fit coffee.png --field image --group right --frequencies 8 --out right.safetensors
+  memonf fit ... --resume --out left.safetensors      # after an interruption\
 """
 
 
@@ -36,12 +37,14 @@ class Fit(Common):
         out: Field file to write.
         field: sdf, occupancy (of a mesh) or image (of a picture).
         group: all, or the part that is seen: left, right, front, rear, below, above.
+        resume: Continue an interrupted training of the same --out.
     """
 
     source: Annotated[Path, tyro.conf.Positional]
     out: Path
     field: str = "sdf"
     group: str = "all"
+    resume: Switch = False
 
 
 def run(args: Sequence[str]) -> None:
@@ -50,13 +53,19 @@ def run(args: Sequence[str]) -> None:
                     EXAMPLES)  # fmt: skip
     check_writable(options.out)
     truth = open_truth(options.source, options.field)
-    with counting_progress(f"fit {options.group}", show=not options.quiet) as on_step:
-        field = fit(
-            truth, group=options.group, config=options.config,  # type: ignore[attr-defined]
-            settings=options.settings,  # type: ignore[attr-defined]
-            device=pick_device(options.device), on_step=on_step,
+    settings = options.settings  # type: ignore[attr-defined]
+    fitter = Fitter(
+        truth, group=options.group, config=options.config,  # type: ignore[attr-defined]
+        settings=settings, device=pick_device(options.device),
+    )  # fmt: skip
+    with (
+        counting_progress(f"fit {options.group}", show=not options.quiet) as show,
+        resumable(options.out),
+    ):
+        field = train_to_file(
+            fitter, options.out, resume=options.resume,
+            on_step=lambda done: show(done, settings.steps),
         )  # fmt: skip
-    save(field, options.out)
     outcome = {"out": str(options.out), "parameters": field.parameter_count(),
                **field.record.training}  # fmt: skip
     print(json.dumps(outcome) if options.json else (

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from pathlib import Path
 
 from rich.console import Console
 from rich.progress import (
@@ -18,11 +19,13 @@ from rich.progress import (
     TimeRemainingColumn,
 )
 
+from ..resume import state_path
 from ..training import Progress as TrainingProgress
 
 __all__ = [
     "counting_progress",
     "jobs_progress",
+    "resumable",
     "training_bars",
     "training_progress",
     "training_text",
@@ -102,3 +105,14 @@ def jobs_progress(*, show: bool) -> Iterator[Callable[[str, float, str], None]]:
             bars.update(tasks[title], completed=share, figures=figures)
 
         yield observe
+
+
+@contextmanager
+def resumable(out: Path) -> Iterator[None]:
+    """Tell who interrupts a training into a file how to go on with it."""
+    try:
+        yield
+    except KeyboardInterrupt:
+        raise KeyboardInterrupt(
+            f"{state_path(out)} holds the state, the same command with --resume continues"
+        ) from None

@@ -14,7 +14,7 @@ from ..data import Scene
 from ..devices import pick_device
 from ..errors import InputError
 from ..files import check_writable
-from ..resume import state_path, train_to_file
+from ..resume import train_to_file
 from ..tracking import (
     JsonLines,
     TensorBoard,
@@ -27,7 +27,7 @@ from ..tracking import (
 from ..training import DEFAULT_FIELD, Trainer, TrainSettings, new_trainer
 from .data_options import FromData, radiance_field
 from .options import Switch, flag_value, flags_given, parse, with_settings
-from .progress import training_progress
+from .progress import resumable, training_progress
 
 if TYPE_CHECKING:
     from ..viewer import LiveView
@@ -104,17 +104,12 @@ def run(args: Sequence[str]) -> None:
     with (
         tracked(*trackers(options, trainer), *([live] if live else [])) as track,
         training_progress(f"train {options.group}", show=not options.quiet) as show,
+        resumable(options.out),
     ):
-        try:
-            field = train_to_file(
-                trainer, options.out, resume=options.resume, on_step=together(show, track),
-                paused=live.paused if live else never,
-            )  # fmt: skip
-        except KeyboardInterrupt:
-            raise KeyboardInterrupt(
-                f"{state_path(options.out)} holds the state, the same command with --resume "
-                "continues"
-            ) from None
+        field = train_to_file(
+            trainer, options.out, resume=options.resume, on_step=together(show, track),
+            paused=live.paused if live else never,
+        )  # fmt: skip
     outcome = {"out": str(options.out), "parameters": field.parameter_count(),
                **field.record.training}  # fmt: skip
     if options.json:

@@ -13,11 +13,12 @@ from __future__ import annotations
 from .jobs import TrainJob
 from .outcome import Alignment, Curve, KnowledgePicture, Outcome, Scored
 from .run import compare
-from .settings import BATCH_NORM, DISTILL_STEPS, CompareSettings
+from .settings import BATCH_NORM, DISTILL_STEPS, HALVES, CompareSettings
 
 __all__ = [
     "BATCH_NORM",
     "DISTILL_STEPS",
+    "HALVES",
     "Alignment",
     "CompareSettings",
     "Curve",

@@ -28,7 +28,7 @@ from ..typing import Tensor
 from ..workers import report
 from ..yardsticks import BLENDS, STARTS, Blend
 from .outcome import Alignment, Curve, KnowledgePicture, Scored
-from .settings import BATCH_NORM, GROUPS, CompareSettings
+from .settings import BATCH_NORM, CompareSettings
 
 __all__ = [
     "AlignmentJob",
@@ -124,7 +124,7 @@ class ScoreJob:
             scored, scene, most_views=self.settings.most_views, renderer=renderer,
             on_picture=drawn.__setitem__,
         )  # fmt: skip
-        score, similarity, counts = group_scores(scores, scene)
+        score, similarity, counts = group_scores(scores, scene, self.settings.groups)
         view_psnr = {view.name: view.psnr for view in scores.views}
         names = picture_views(scene, self.settings)[0].names
         frames: tuple[np.ndarray, ...] = ()
@@ -215,12 +215,12 @@ def curve_views(scene: Scene, settings: CompareSettings) -> tuple[str, ...]:
 
 
 def group_scores(
-    scores: Scores, scene: Scene
+    scores: Scores, scene: Scene, groups: tuple[str, str]
 ) -> tuple[dict[str, float], dict[str, float], dict[str, int]]:
     """Mean PSNR, SSIM and number of all scored views and of each group's."""
     of_view = {view.name: view for view in scores.views}
     psnrs, ssims, counts = {}, {}, {"all": len(scores.views)}
-    for group in GROUPS:
+    for group in groups:
         names = [name for name in scene.views("test", group).names if name in of_view]
         psnrs[group] = fmean(of_view[name].psnr for name in names)
         ssims[group] = fmean(of_view[name].ssim for name in names)
@@ -235,7 +235,7 @@ def picture_views(
     test = scene.views("test", "all")
     scored = set(spread(test, settings.most_views).names)
     places, groups = [], []
-    for group in GROUPS:
+    for group in settings.groups:
         own = [name for name in scene.views("test", group).names if name in scored]
         inner = torch.linspace(0, len(own) - 1, each + 2).round().long()[1:-1]
         places += [test.names.index(own[place]) for place in inner.tolist()]

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from ..merging import LayerSimilarity
-from .settings import BATCH_NORM, GROUPS
+from .settings import BATCH_NORM
 
 __all__ = ["Alignment", "Curve", "KnowledgePicture", "Outcome", "Scored", "oracle"]
 
@@ -20,7 +20,7 @@ class Scored:
     """A field with its scores and pictures.
 
     Attributes:
-        name: ``front``, ``rear``, ``joint`` or a method; batch-norm ones end in ``_batch_norm``.
+        name: A parent's group, ``joint`` or a method; batch-norm ones end in ``_batch_norm``.
         method: ``train`` or the merge method.
         seed: Number of the seed pair.
         seconds: Time its training or merge took.
@@ -74,7 +74,7 @@ class Curve:
 
     Attributes:
         name: The method.
-        coefficients: Weight of the rear parent.
+        coefficients: Weight of the second parent.
         psnr: dB on all curve views at each coefficient.
     """
 
@@ -134,31 +134,31 @@ class Outcome:
     seconds: float
 
 
-def oracle(front: Scored, rear: Scored, groups: Sequence[str]) -> Scored:
+def oracle(of: dict[str, Scored], groups: Sequence[str]) -> Scored:
     """Scores of each view's own parent.
 
     Args:
-        front: Parent of the front views.
-        rear: Parent of the rear views.
+        of: Group -> parent of its views.
         groups: Group of each chosen picture.
     """
-    of = {"front": front, "rear": rear}
+    parents = list(of.values())
+    first = parents[0]
 
     def both(values: dict[str, dict[str, float]]) -> dict[str, float]:
-        own = {group: values[group][group] for group in GROUPS}
-        total = sum(own[group] * front.views[group] for group in GROUPS)
-        return {**own, "all": total / front.views["all"]}
+        own = {group: values[group][group] for group in of}
+        total = sum(own[group] * first.views[group] for group in of)
+        return {**own, "all": total / first.views["all"]}
 
-    shown = range(len(front.pictures))
+    shown = range(len(first.pictures))
     return Scored(
-        "oracle" + (BATCH_NORM if BATCH_NORM in front.name else ""),
+        "oracle" + (BATCH_NORM if BATCH_NORM in first.name else ""),
         "oracle",
-        front.seed,
+        first.seed,
         0.0,
-        front.parameters + rear.parameters,
+        sum(parent.parameters for parent in parents),
         both({group: parent.psnr for group, parent in of.items()}),
         both({group: parent.ssim for group, parent in of.items()}),
-        front.views,
+        first.views,
         {},
         None,
         tuple(of[groups[place]].pictures[place] for place in shown),

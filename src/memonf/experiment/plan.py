@@ -12,7 +12,7 @@ from ..merging import METHODS
 from ..yardsticks import BLENDS, FROM_PARENT, STARTS
 from .jobs import AlignmentJob, CurveJob, KnowledgeJob, ScoreJob, TrainJob
 from .outcome import Scored
-from .settings import BATCH_NORM, GROUPS, CompareSettings
+from .settings import BATCH_NORM, CompareSettings
 
 __all__ = ["Plan"]
 
@@ -51,7 +51,7 @@ class Plan:
         for seed in range(settings.seeds):
             plan.add_pair(seed, out / "fields" / f"pair{seed}")
         plan.training.sort(key=lambda job: job.group != "all")
-        plan.looks = looks(out)
+        plan.looks = looks(settings, out)
         return plan
 
     @property
@@ -67,7 +67,7 @@ class Plan:
         for suffix, config in self.variants:
             parents = [
                 train_job(self.settings, group, group, seed, suffix, config, folder)
-                for group in GROUPS
+                for group in self.settings.groups
             ]
             trained += parents
             self.add_merges(seed, suffix, folder, tuple(job.out for job in parents))
@@ -121,9 +121,10 @@ def variants_of(settings: CompareSettings) -> list[tuple[str, FieldConfig]]:
     return variants
 
 
-def looks(out: Path) -> list[KnowledgeJob | AlignmentJob]:
+def looks(settings: CompareSettings, out: Path) -> list[KnowledgeJob | AlignmentJob]:
     """Jobs that draw what the parents of the first seed pair know, and look at their units."""
-    paths = {group: out / "fields" / "pair0" / f"{group}.safetensors" for group in GROUPS}
+    folder = out / "fields" / "pair0"
+    paths = {group: folder / f"{group}.safetensors" for group in settings.groups}
     drawing = [
         KnowledgeJob(f"what {group} knows", group, path, out / "knowledge" / f"{group}.png")
         for group, path in paths.items()
@@ -141,7 +142,8 @@ def train_job(
     folder: Path,
 ) -> TrainJob:
     """The training of one field; the joint field takes the length of both parents together."""
-    train = replace(settings.train, seed=settings.train.seed + 2 * seed + (group == "rear"))
+    second = group == settings.groups[1]
+    train = replace(settings.train, seed=settings.train.seed + 2 * seed + second)
     if group == "all":
         if train.seconds is not None:
             train = replace(train, seconds=2 * train.seconds)

@@ -22,7 +22,7 @@ from ..yardsticks import BLENDS, FROM_PARENT, STARTS
 from .jobs import curve_views, picture_views
 from .outcome import Alignment, Curve, KnowledgePicture, Outcome, Scored, oracle
 from .plan import Plan
-from .settings import BATCH_NORM, GROUPS, CompareSettings
+from .settings import BATCH_NORM, CompareSettings
 
 __all__ = ["compare"]
 
@@ -44,7 +44,7 @@ def compare(
     started = time.perf_counter()
     scene = settings.scene()
     views, groups = picture_views(scene, settings)
-    for group in GROUPS:
+    for group in settings.groups:
         scene.views("train", group, settings.overlap)
     plan = Plan.of(settings, out)
     with Workers(settings.workers) as workers:
@@ -80,13 +80,14 @@ def in_order(scored: Sequence[Scored], plan: Plan, groups: Sequence[str]) -> lis
     """
     fields = [*scored, *(replace(one, name=FROM_PARENT) for one in scored if plan.is_both(one))]
     by_name = {(one.name, one.seed): one for one in fields}
+    halves = plan.settings.groups
     fields += [
-        oracle(by_name[f"front{suffix}", seed], by_name[f"rear{suffix}", seed], groups)
+        oracle({group: by_name[group + suffix, seed] for group in halves}, groups)
         for suffix, _ in plan.variants
         for seed in range(plan.settings.seeds)
     ]
     methods = plan.settings.method_names()
-    order = ["front", "rear", "oracle", *BLENDS, "joint", *methods, *STARTS]
+    order = [*halves, "oracle", *BLENDS, "joint", *methods, *STARTS]
     fields.sort(
         key=lambda f: (
             BATCH_NORM in f.name, order.index(f.name.removesuffix(BATCH_NORM)), f.seed
@@ -101,7 +102,8 @@ def whole_curve(
     """A curve with its ends, the parents, and its middle, the merge of equal coefficients."""
     names = curve_views(scene, settings)
     values = dict(zip(between.coefficients, between.psnr, strict=True))
-    for share, name in ((0.0, "front"), (0.5, between.name), (1.0, "rear")):
+    first, second = settings.groups
+    for share, name in ((0.0, first), (0.5, between.name), (1.0, second)):
         values[share] = fmean(scored[name, 0].view_psnr[view] for view in names)
     steps = settings.curve_steps()
     return Curve(between.name, tuple(steps), tuple(values[share] for share in steps))

@@ -5,13 +5,15 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from ..data import Scene, load_scene
+from ..errors import InputError
 from ..fields import FieldConfig
 from ..merging import METHODS
 from ..training import TrainSettings
 
-__all__ = ["BATCH_NORM", "DISTILL_STEPS", "GROUPS", "SHOWN", "CompareSettings"]
+__all__ = ["BATCH_NORM", "DISTILL_STEPS", "HALVES", "SHOWN", "CompareSettings"]
 
-GROUPS = ("front", "rear")
+#: Pairs of view groups that all cameras fall into, each into one.
+HALVES = (("front", "rear"), ("left", "right"))
 #: About a seventh of the time that the joint field takes with the default length of training.
 DISTILL_STEPS = 700
 BATCH_NORM = "_batch_norm"
@@ -32,7 +34,9 @@ class CompareSettings:
         field: Architecture.
         config: Its configuration.
         train: Training of each parent; the joint field takes the steps of both together.
-        seeds: Number of seed pairs: pair k trains front with seed + 2 k, rear with seed + 2 k + 1.
+        groups: View groups of the two parents, one of `HALVES`.
+        seeds: Number of seed pairs: pair k trains the first parent with seed + 2 k, the second with
+            seed + 2 k + 1.
         methods: Merge methods; empty for `SHOWN`, ``("all",)`` for all.
         batch_norm: Whether to train and merge batch-norm parents as well.
         joint: Whether to train the joint field.
@@ -41,7 +45,7 @@ class CompareSettings:
         front: Horizontal direction (x, y) towards the front cameras; None for the format's own.
         keep_coordinates: Whether a capture stays in its own coordinates.
         half_side: Half a side of a capture's box, its units; None for one with all cameras in it.
-        overlap: Degrees of azimuth that front and rear share in training.
+        overlap: Degrees of azimuth that the groups share in training.
         most_views: Score at most this many test views; None for all.
         frames: Frames of each turntable; 0 for none.
         size: Side of the turntable's frames, pixels.
@@ -53,6 +57,7 @@ class CompareSettings:
     """
 
     data: str
+    groups: tuple[str, str] = HALVES[0]
     field: str = "tiny_nerf"
     config: FieldConfig | None = None
     train: TrainSettings = TrainSettings()
@@ -75,6 +80,14 @@ class CompareSettings:
     device: str = "cpu"
     command: str = ""
 
+    def __post_init__(self) -> None:
+        if self.groups not in HALVES:
+            known = " or ".join(f"`{one} {other}`" for one, other in HALVES)
+            raise InputError(
+                f"groups: expected {known}, received `{' '.join(self.groups)}`; other groups are "
+                "trained by `memonf train --group` and merged by `memonf merge`"
+            )
+
     def scene(self) -> Scene:
         """Open the data set."""
         return load_scene(
@@ -83,7 +96,7 @@ class CompareSettings:
         )  # fmt: skip
 
     def curve_steps(self) -> list[float]:
-        """Weights of the rear parent on each interpolation curve, from 0 to 1."""
+        """Weights of the second parent on each interpolation curve, from 0 to 1."""
         return [round(k / max(1, self.curve_points - 1), 6) for k in range(self.curve_points)]
 
     def method_names(self) -> list[str]:

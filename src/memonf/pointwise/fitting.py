@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from typing import Annotated, Literal
 
 import torch
@@ -18,10 +18,18 @@ from ..fields import FieldConfig, Record, build_field
 from ..fields.pointwise import PointField
 from ..knowledge import RESOLUTION, SOLID_RESOLUTION, Knowledge
 from ..occupancy import OccupancyGrid, in_chunks
-from ..training import INITIAL_PARAMS, SHARED_SEED, TrainSettings, build_optimizers
+from ..training import (
+    INITIAL_PARAMS,
+    SHARED_SEED,
+    TrainSettings,
+    build_optimizers,
+    gather_state,
+    restore_state,
+)
+from ..typing import Tensor
 from .truths import Truth
 
-__all__ = ["FitSettings", "fit"]
+__all__ = ["FitSettings", "Fitter", "fit"]
 
 #: Positions that are drawn once, and of which each step takes some.
 POOL = 200_000
@@ -51,6 +59,105 @@ class FitSettings:
     seed: int = 0
 
 
+class Fitter:
+    """One training on a part of a truth, advanced step by step.
+
+    Args:
+        truth: What the field learns; its `field` names the architecture.
+        group: ``all`` or a part, see `memonf.pointwise.truths.PARTS`.
+        config: Configuration; None for the defaults.
+        settings: Length, seed, …
+        device: Where to train.
+
+    Raises:
+        InputError: There is no such part.
+    """
+
+    def __init__(
+        self,
+        truth: Truth,
+        *,
+        group: str = "all",
+        config: FieldConfig | None = None,
+        settings: FitSettings | None = None,
+        device: torch.device | str = "cpu",
+    ) -> None:
+        self.truth, self.group = truth, group
+        self.settings = settings or FitSettings()
+        seed, overlap = self.settings.seed, self.settings.overlap
+        independent = self.settings.initialization == "independent"
+        built = build_field(
+            truth.field, config, truth.aabb, seed=seed if independent else SHARED_SEED
+        )
+        assert isinstance(built, PointField)
+        built.record = Record(
+            placement=truth.placement, group=group, scene=truth.name,
+            training={**asdict(self.settings), INITIAL_PARAMS: content_hash(built)},
+        )  # fmt: skip
+        self.field = built.to(device)
+        self.generator = torch.Generator().manual_seed(seed)
+        positions = truth.positions(POOL, group, overlap, self.generator)
+        self.values = truth.values(positions).to(device)
+        self.positions = positions.to(device)
+        self.optimizers = build_optimizers(self.field, TrainSettings(weight_decay=0.0))
+        self.peak_rates = [optimizer.rate for optimizer in self.optimizers]
+        self.step_count = 0
+        self.loss = math.nan
+
+    @property
+    def done(self) -> bool:
+        """Whether the training is at its end."""
+        return self.step_count >= self.settings.steps
+
+    def step(self) -> int:
+        """Advance by one step; how many are done.
+
+        Raises:
+            TrainingError: It diverged.
+        """
+        self.field.train()
+        share = min(1.0, (self.step_count + 1) / WARM_UP)
+        share *= 0.02 + 0.49 * (1 + math.cos(math.pi * self.step_count / self.settings.steps))
+        for optimizer, peak in zip(self.optimizers, self.peak_rates, strict=True):
+            optimizer.rate = peak * share
+        drawn = torch.randint(POOL, (self.settings.points,), generator=self.generator)
+        drawn = drawn.to(self.positions.device)
+        error = self.field.error(self.positions[drawn], self.values[drawn])
+        error.backward()
+        for optimizer in self.optimizers:
+            optimizer.step()
+        self.step_count += 1
+        self.loss = float(error.detach())
+        if not math.isfinite(self.loss):
+            raise TrainingError(
+                f"step {self.step_count}: the loss is {self.loss}; try another --seed"
+            )
+        return self.step_count
+
+    def finished(self) -> PointField:
+        """The trained field, in evaluation mode, its record completed: loss and what was seen."""
+        field = self.field.eval()
+        field.record = replace(
+            field.record, training={**field.record.training, "loss_done": self.loss},
+            knowledge=seen_part(field, self.truth, self.group, self.settings.overlap),
+        )  # fmt: skip
+        return field
+
+    def state(self) -> dict[str, Tensor]:
+        """Everything that the next step depends on, as named tensors."""
+        counters = (self.step_count, self.loss)
+        return gather_state(self.field, self.optimizers, self.generator, counters)
+
+    def restore(self, tensors: dict[str, Tensor]) -> None:
+        """Continue from what `state` gave.
+
+        Raises:
+            InputError: The state is of another field or optimiser.
+        """
+        (steps, self.loss), _ = restore_state(tensors, self.field, self.optimizers, self.generator)
+        self.step_count = int(steps)
+
+
 def fit(
     truth: Truth,
     *,
@@ -58,7 +165,7 @@ def fit(
     config: FieldConfig | None = None,
     settings: FitSettings | None = None,
     device: torch.device | str = "cpu",
-    on_step: Callable[[int, int], None] | None = None,
+    on_step: Callable[[int], None] | None = None,
 ) -> PointField:
     """Train a field on a part of a truth.
 
@@ -68,48 +175,18 @@ def fit(
         config: Configuration; None for the defaults.
         settings: Length, seed, …
         device: Where to train.
-        on_step: Called with steps done and steps.
+        on_step: Called with the number of steps done.
 
     Raises:
         InputError: There is no such part.
         TrainingError: It diverged.
     """
-    chosen = settings or FitSettings()
-    first = chosen.seed if chosen.initialization == "independent" else SHARED_SEED
-    built = build_field(truth.field, config, truth.aabb, seed=first)
-    assert isinstance(built, PointField)
-    field = built.to(device)
-    started = content_hash(field)
-    generator = torch.Generator().manual_seed(chosen.seed)
-    positions = truth.positions(POOL, group, chosen.overlap, generator)
-    values = truth.values(positions).to(device)
-    positions = positions.to(device)
-    optimizers = build_optimizers(field, TrainSettings(weight_decay=0.0))
-    peaks = [optimizer.rate for optimizer in optimizers]
-    field.train()
-    loss = math.nan
-    for step in range(chosen.steps):
-        share = min(1.0, (step + 1) / WARM_UP)
-        share *= 0.02 + 0.49 * (1 + math.cos(math.pi * step / chosen.steps))
-        for optimizer, peak in zip(optimizers, peaks, strict=True):
-            optimizer.rate = peak * share
-        picked = torch.randint(POOL, (chosen.points,), generator=generator).to(positions.device)
-        error = field.error(positions[picked], values[picked])
-        error.backward()
-        for optimizer in optimizers:
-            optimizer.step()
-        loss = float(error.detach())
-        if not math.isfinite(loss):
-            raise TrainingError(f"step {step + 1}: the loss is {loss}; try another --seed")
+    fitter = Fitter(truth, group=group, config=config, settings=settings, device=device)
+    while not fitter.done:
+        done = fitter.step()
         if on_step is not None:
-            on_step(step + 1, chosen.steps)
-    field.eval()
-    training = {**asdict(chosen), "loss_done": loss, INITIAL_PARAMS: started}
-    field.record = Record(
-        placement=truth.placement, group=group, scene=truth.name, training=training,
-        knowledge=seen_part(field, truth, group, chosen.overlap),
-    )  # fmt: skip
-    return field
+            on_step(done)
+    return fitter.finished()
 
 
 @torch.no_grad()

@@ -2,14 +2,16 @@
 
 from .merge_page import MergeStory, merge_page
 from .page import MOST_BYTES, write_page
-from .tables import markdown_table, summary_rows
+from .tables import headings, markdown_table, shown_figures, summary_rows
 from .write import write_report
 
 __all__ = [
     "MOST_BYTES",
     "MergeStory",
+    "headings",
     "markdown_table",
     "merge_page",
+    "shown_figures",
     "summary_rows",
     "write_page",
     "write_report",

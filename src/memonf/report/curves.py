@@ -74,7 +74,7 @@ def draw_curves(outcome: Outcome, path: PathLike) -> None:
             markersize=3.5,
             label=f"{name}  (barrier {content['barrier']:.1f} dB)",
         )
-    axes.set_xlabel("coefficient of the rear parent")
+    axes.set_xlabel(f"coefficient of the {outcome.settings['groups'][1]} parent")
     axes.set_ylabel("PSNR on held-out views of both halves, dB")
     axes.set_title(f"Between the parents: {outcome.settings['data_name']}")
     axes.grid(alpha=0.25)

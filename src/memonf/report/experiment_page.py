@@ -11,13 +11,13 @@ from .addresses import COLUMNS, file_address, matrix_address, picture_address, s
 from .curves import curve_content, curve_styles
 from .page import Film, Layer, Map, Page, Shown, Standpoint, widths
 from .plots import CurvePlot, plot_curves
-from .tables import described_name, summary_rows
+from .tables import described_name, headings, shown_figures, summary_rows
 
 __all__ = ["KNOWLEDGE_TEXT", "LAYERS_NOTE", "experiment_page", "layers_of"]
 
-#: Of films that are shown at first, beside the best merge.
+#: Of films that are shown at first, beside the parents and the best merge.
 FIRST_FILMS = (
-    "front", "rear", "joint", "average", "weight_matching", "weight_matching_repair",
+    "joint", "average", "weight_matching", "weight_matching_repair",
     "activation_matching", "activation_matching_repair",
 )  # fmt: skip
 KNOWLEDGE_TEXT = (
@@ -39,24 +39,19 @@ def experiment_page(outcome: Outcome) -> Page:
     best = best_merge(rows)
     shown = [scored for scored in outcome.fields if scored.seed == 0]
     films = [scored for scored in shown if scored.frames]
-    chosen = {*FIRST_FILMS, best["name"] if best else ""}
+    parents = tuple(settings["groups"])
+    chosen = {*parents, *FIRST_FILMS, best["name"] if best else ""}
     return Page(
         title=f"Two fields into one: {settings['data_name']}",
-        verdict=verdict(rows, best),
+        verdict=verdict(rows, best, parents),
         note=(
             f"PSNR on held-out test views, each against its own picture, background "
             f"{settings['background']}; median of {settings['seeds']} seed pair(s)."
         ),
         command=settings["command"],
-        headings=("field", "front, dB", "rear, dB", "all, dB", "SSIM", "seconds"),
+        headings=headings(outcome, ", dB"),
         rows=tuple(
-            (
-                plain_name(row["name"]),
-                (f"{row['front']:.2f}", f"{row['rear']:.2f}", f"{row['all']:.2f}",
-                 f"{row['ssim']:.3f}", f"{row['seconds']:.1f}"),
-                row is best,
-            )
-            for row in rows
+            (plain_name(row["name"]), shown_figures(outcome, row), row is best) for row in rows
         ),
         table_caption="Parents, yardsticks and merges; the best merge stands out",
         films=tuple(
@@ -79,7 +74,7 @@ def experiment_page(outcome: Outcome) -> Page:
             )
             for scored in shown
         ),
-        first=(plain_name("front"), plain_name(best["name"] if best else "rear")),
+        first=(plain_name(parents[0]), plain_name(best["name"] if best else parents[1])),
         curves=curve_plot(outcome),
         maps=tuple(
             Map(f"Parent {known.name}", file_address(known.path), KNOWLEDGE_TEXT)
@@ -108,14 +103,16 @@ def best_merge(rows: Sequence[dict[str, Any]]) -> dict[str, Any] | None:
     return max(merges, key=lambda row: row["all"], default=None)
 
 
-def verdict(rows: Sequence[dict[str, Any]], best: dict[str, Any] | None) -> str:
+def verdict(
+    rows: Sequence[dict[str, Any]], best: dict[str, Any] | None, groups: Sequence[str]
+) -> str:
     """What came out, in a sentence or two that hold whatever the figures are."""
     named = {row["name"]: row for row in rows}
     if best is None:
         return "Nothing was merged; the parents and yardsticks are below."
     suffix = BATCH_NORM if best["name"].endswith(BATCH_NORM) else ""
     oracle, joint = named["oracle" + suffix], named.get("joint")
-    parents = [named[f"{group}{suffix}"] for group in ("front", "rear")]
+    parents = [named[f"{group}{suffix}"] for group in groups]
     better = max(parents, key=lambda row: row["all"])
     said = (
         f"From the two field files alone, {plain_name(best['name'])} makes one field of the size "

@@ -8,9 +8,7 @@ from typing import Any
 from ..experiment import Outcome, Scored
 from ..yardsticks import TITLES
 
-__all__ = ["markdown_table", "score_content", "summary_rows"]
-
-GROUPS = ("front", "rear", "all")
+__all__ = ["headings", "markdown_table", "score_content", "shown_figures", "summary_rows"]
 
 
 def summary_rows(outcome: Outcome) -> list[dict[str, Any]]:
@@ -21,13 +19,29 @@ def summary_rows(outcome: Outcome) -> list[dict[str, Any]]:
     return [
         {
             "name": name,
-            **{group: median(scored.psnr[group] for scored in runs) for group in GROUPS},
+            **{group: median(one.psnr[group] for one in runs) for group in groups_of(outcome)},
             "ssim": median(scored.ssim["all"] for scored in runs),
             "seconds": median(scored.seconds for scored in runs),
             "pairs": len(runs),
         }
         for name, runs in by_name.items()
     ]
+
+
+def groups_of(outcome: Outcome) -> tuple[str, ...]:
+    """What fields are scored on: each parent's views, then all."""
+    return (*outcome.settings["groups"], "all")
+
+
+def headings(outcome: Outcome, unit: str = "") -> tuple[str, ...]:
+    """Heads of the columns of a score table."""
+    return ("field", *(group + unit for group in groups_of(outcome)), "SSIM", "seconds")
+
+
+def shown_figures(outcome: Outcome, row: dict[str, Any]) -> tuple[str, ...]:
+    """A row's figures as text, in the order of the headings after the first."""
+    decibels = (f"{row[group]:.2f}" for group in groups_of(outcome))
+    return (*decibels, f"{row['ssim']:.3f}", f"{row['seconds']:.1f}")
 
 
 def score_content(outcome: Outcome) -> dict[str, Any]:
@@ -49,12 +63,11 @@ def markdown_table(outcome: Outcome) -> str:
         f"PSNR in dB on {chosen} held-out test views of `{settings['data_name']}`, "
         f"median of {settings['seeds']} seed pair(s); SSIM on all views.",
         "",
-        "| field | front | rear | all | SSIM | seconds |",
+        f"| {' | '.join(headings(outcome))} |",
         "|---|---:|---:|---:|---:|---:|",
     ]
     lines += [
-        f"| {described_name(row['name'])} | {row['front']:.2f} | {row['rear']:.2f} | "
-        f"{row['all']:.2f} | {row['ssim']:.3f} | {row['seconds']:.1f} |"
+        f"| {' | '.join((described_name(row['name']), *shown_figures(outcome, row)))} |"
         for row in summary_rows(outcome)
     ]
     config = ", ".join(f"{key} {value}" for key, value in settings["config"].items())

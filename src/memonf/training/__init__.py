@@ -1,11 +1,12 @@
-"""Training a field: `settings`, `start`, the `trainer` and who takes which `params`, the `run`."""
+"""Training a field: `settings`, `start`, `trainer`, its `params` and `state`, the whole `run`."""
 
 from __future__ import annotations
 
 from .params import build_optimizers
-from .run import finished_field, train
+from .run import train
 from .settings import TrainSettings
 from .start import DEFAULT_FIELD, INITIAL_PARAMS, SHARED_SEED, new_trainer
+from .state import gather_state, restore_state
 from .trainer import Progress, Trainer
 
 __all__ = [
@@ -16,7 +17,8 @@ __all__ = [
     "TrainSettings",
     "Trainer",
     "build_optimizers",
-    "finished_field",
+    "gather_state",
     "new_trainer",
+    "restore_state",
     "train",
 ]

@@ -2,41 +2,18 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable
-from dataclasses import replace
 
 import torch
 
 from ..data import Scene
-from ..fields import Field, FieldConfig, known
-from ..knowledge import SOLID_RESOLUTION
-from ..occupancy import OccupancyGrid
+from ..fields import Field, FieldConfig
 from ..typing import PathLike
 from .settings import TrainSettings
 from .start import new_trainer
-from .trainer import Progress, Trainer
+from .trainer import Progress
 
-__all__ = ["finished_field", "train"]
-
-
-def finished_field(trainer: Trainer) -> Field:
-    """The trained field, in evaluation mode, its record completed: outcome and knowledge."""
-    outcome = {
-        "steps_done": trainer.step_count,
-        "seconds_done": round(trainer.seconds, 3),
-        "psnr_done": round(-10 * math.log10(max(trainer.mean_error, 1e-12)), 3),
-    }
-    field = trainer.field.eval()
-    grid = trainer.grid
-    if grid.resolution != SOLID_RESOLUTION:
-        grid = OccupancyGrid(field.aabb, SOLID_RESOLUTION)
-        grid.update(field.density)
-    else:  # outside the visual hull the field was taught to be empty
-        grid.update(field.density, cells=trainer.hull)
-    record = replace(field.record, training={**field.record.training, **outcome})
-    field.record = replace(record, knowledge=known(field, grid))
-    return field
+__all__ = ["train"]
 
 
 def train(
@@ -77,4 +54,4 @@ def train(
         progress = trainer.step()
         if on_step is not None:
             on_step(progress)
-    return finished_field(trainer)
+    return trainer.finished()

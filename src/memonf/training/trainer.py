@@ -17,20 +17,22 @@ from __future__ import annotations
 
 import math
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 
 from ..cameras import Rays
 from ..data import Scene, Views, composite_on
-from ..errors import InputError, TrainingError
-from ..fields import Field
+from ..errors import TrainingError
+from ..fields import Field, known
+from ..knowledge import SOLID_RESOLUTION
 from ..occupancy import OccupancyGrid
 from ..rendering import composite
 from ..sampling import MarchSettings, RaySamples, march
 from ..typing import Tensor
 from .params import build_optimizers
 from .settings import TrainSettings
+from .state import gather_state, restore_state
 
 __all__ = ["Progress", "Trainer"]
 
@@ -271,18 +273,30 @@ class Trainer:
         jitter = (self.uniform(count, 3) - 0.5) * self.grid.cell
         return self.free_centres[cells.to(self.free.device)] + jitter
 
+    def finished(self) -> Field:
+        """The trained field, in evaluation mode, its record completed: outcome and knowledge."""
+        outcome = {
+            "steps_done": self.step_count,
+            "seconds_done": round(self.seconds, 3),
+            "psnr_done": round(-10 * math.log10(max(self.mean_error, 1e-12)), 3),
+        }
+        field = self.field.eval()
+        grid = self.grid
+        if grid.resolution != SOLID_RESOLUTION:
+            grid = OccupancyGrid(field.aabb, SOLID_RESOLUTION)
+            grid.update(field.density)
+        else:  # outside the visual hull the field was taught to be empty
+            grid.update(field.density, cells=self.hull)
+        record = replace(field.record, training={**field.record.training, **outcome})
+        field.record = replace(record, knowledge=known(field, grid))
+        return field
+
     def state(self) -> dict[str, Tensor]:
         """Everything that the next step depends on, as named tensors."""
-        tensors = {f"field.{k}": v.detach().clone() for k, v in self.field.state_dict().items()}
-        for number, optimizer in enumerate(self.optimizers):
-            for index, memory in enumerate(optimizer.memory):
-                for key, value in memory.items():
-                    tensors[f"optimizer.{number}.{index}.{key}"] = value.clone()
-        tensors["grid"] = self.grid.density.clone()
-        tensors["generator"] = self.generator.get_state().clone()
-        counters = [self.step_count, self.seconds, self.mean_error]
-        tensors["counters"] = torch.tensor(counters, dtype=torch.float64)
-        return tensors
+        return gather_state(
+            self.field, self.optimizers, self.generator,
+            (self.step_count, self.seconds, self.mean_error), grid=self.grid.density,
+        )  # fmt: skip
 
     def restore(self, tensors: dict[str, Tensor]) -> None:
         """Continue from what `state` gave.
@@ -290,27 +304,10 @@ class Trainer:
         Raises:
             InputError: The state is of another field or optimiser.
         """
-        try:
-            self.field.load_state_dict(
-                {k.removeprefix("field."): v for k, v in tensors.items() if k.startswith("field.")}
-            )
-            for number, optimizer in enumerate(self.optimizers):
-                for index, (param, memory) in enumerate(
-                    zip(optimizer.params, optimizer.memory, strict=True)
-                ):
-                    prefix = f"optimizer.{number}.{index}."
-                    for name, value in tensors.items():
-                        if name.startswith(prefix):
-                            device = param.device if value.ndim else "cpu"
-                            memory[name.removeprefix(prefix)] = value.to(device).clone()
-            self.grid.density = tensors["grid"].to(self.grid.density)
-            self.generator.set_state(tensors["generator"])
-            steps, self.seconds, self.mean_error = tensors["counters"].tolist()
-        except (KeyError, RuntimeError, ValueError) as error:
-            raise InputError(
-                f"the saved training state is of another run ({str(error).splitlines()[0]}); "
-                "repeat the settings of the first call, or leave --resume out to start anew"
-            ) from None
+        (steps, self.seconds, self.mean_error), (density,) = restore_state(
+            tensors, self.field, self.optimizers, self.generator, ("grid",)
+        )
+        self.grid.density = density.to(self.grid.density)
         self.step_count = int(steps)
 
 
