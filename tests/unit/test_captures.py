@@ -427,7 +427,7 @@ def test_the_verb_inspects_and_splits(
     assert main([*arguments, "sector 1/2", "sector 2/2"]) == 0
     counts = json.loads(capsys.readouterr().out)
     assert sum(part["train"] for part in counts.values()) == 7
-    assert (parts / "sector_1_of_2" / "transforms_train.json").exists()
+    assert (parts / "sector_1_of_2" / "transforms.json").exists()
     assert main([*arguments, "front", "front"]) == 2
     assert main(["data", "split", str(capture)]) == 2
     assert "--out: expected the folder" in capsys.readouterr().err

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import zipfile
 from collections.abc import Callable
 from pathlib import Path
 
@@ -131,6 +132,11 @@ def test_broken_archives_are_refused(tmp_path: Path) -> None:
     np.savez(tmp_path / "pickle.npz", focal=1.0, images_train=pickled, poses_train=pickled)
     with pytest.raises(DataError, match="cannot be read"):
         memonf.load_scene(tmp_path / "pickle.npz").split("train")
+    np.savez(tmp_path / "bytes.npz", focal=1.0, images_train=np.zeros((2, 4, 4, 3), np.uint8))
+    with zipfile.ZipFile(tmp_path / "bytes.npz", "a") as archive:
+        archive.writestr("poses_train.npy", b"no array")
+    with pytest.raises(DataError, match="`poses_train` is no array"):
+        memonf.load_scene(tmp_path / "bytes.npz").split("train")
 
 
 def test_front_and_rear_share_nothing_and_miss_nothing() -> None:

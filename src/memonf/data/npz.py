@@ -48,8 +48,8 @@ def read(path: Path) -> Scene:
         check_sizes(path)
         with np.load(path, allow_pickle=False) as archive:
             keys = set(archive.files)
-            aabb = torch.from_numpy(archive["aabb"]).float() if "aabb" in keys else None
-            title = str(archive["title"]) if "title" in keys else ""
+            aabb = torch.from_numpy(array_of(archive, "aabb")).float() if "aabb" in keys else None
+            title = str(array_of(archive, "title")) if "title" in keys else ""
     packed = [name for name in SPLITS if {f"images_{name}", f"poses_{name}"} <= keys]
     single = {"images", "poses"} <= keys
     if "focal" not in keys or not (packed or single):
@@ -82,8 +82,8 @@ def read_arrays(path: Path, suffix: str, part: slice) -> Views:
     with decoding(f"{path}: `{key}`: cannot be read"):
         shape = picture_shape(path, key, part)
         with np.load(path, allow_pickle=False) as archive:
-            poses = archive[f"poses{suffix}"][part]
-            focal = float(archive["focal"])
+            poses = array_of(archive, f"poses{suffix}")[part]
+            focal = float(array_of(archive, "focal"))
     if len(shape) != 4 or shape[-1] not in (3, 4) or shape[0] == 0:
         raise DataError(
             f"{path}: `{key}`: expected (views, height, width, 3 or 4) with at least one view, "
@@ -107,6 +107,18 @@ def read_arrays(path: Path, suffix: str, part: slice) -> Views:
     )
     names = tuple(f"{suffix.strip('_') or 'view'}_{index}" for index in range(len(images)))
     return Views(cameras, images, names)
+
+
+def array_of(archive: np.lib.npyio.NpzFile, key: str) -> np.ndarray:
+    """An array of an archive; NumPy hands out a member that is none as its bytes.
+
+    Raises:
+        ValueError: It is none.
+    """
+    found = archive[key]
+    if not isinstance(found, np.ndarray):
+        raise ValueError(f"`{key}` is no array")
+    return found
 
 
 def check_sizes(path: Path) -> None:

@@ -85,7 +85,7 @@ def read(path: Path, place: Place = "auto", half_side: float | None = None) -> S
         if split != "all":
             splits[split] = frames
         else:
-            splits = split_by_names(content, frames)
+            splits = split_by_names(folder, file, content, frames)
         if half_side is None and "aabb_scale" in content:
             scale = number(content, "aabb_scale", f"{file}", 0.0)
             half_side = 0.5 * scale * NGP_UNIT
@@ -197,12 +197,17 @@ def number(values: dict[str, Any], key: str, where: str, above: float | None = N
     return float(value)
 
 
-def split_by_names(content: dict[str, Any], frames: list[Frame]) -> dict[str, list[Frame]]:
-    """Lists of file names as nerfstudio has them, where there are any."""
+def split_by_names(
+    folder: Path, file: Path, content: dict[str, Any], frames: list[Frame]
+) -> dict[str, list[Frame]]:
+    """Lists of file names as nerfstudio has them, where there are any; the same list once."""
     splits: dict[str, list[Frame]] = {}
-    for split in SPLITS:
-        names = content.get(f"{split}_filenames")
+    for split in ("train", "test", "val"):
+        key = f"{split}_filenames"
+        names = content.get(key)
         if isinstance(names, list):
-            wanted = {Path(str(name)).name for name in names}
-            splits[split] = [frame for frame in frames if frame.picture.name in wanted]
+            wanted = {existing(inside(folder, str(name), f"{file}: `{key}`")) for name in names}
+            found = [frame for frame in frames if frame.picture in wanted]
+            if found not in splits.values():  # nerfstudio wants `val` wherever there is `test`
+                splits[split] = found
     return splits if splits.get("train") else {"train": frames}

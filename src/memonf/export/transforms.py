@@ -50,8 +50,9 @@ def transforms(
             frame["camera_model"] = "OPENCV_FISHEYE" if fisheye else "OPENCV"
             frame |= dict(zip(LENS_KEYS, values, strict=True))
         frames.append(frame)
+    fisheyes = world.lenses is not None and bool(world.lenses.fisheye.all())
     return {
-        "camera_model": "OPENCV",
+        "camera_model": "OPENCV_FISHEYE" if fisheyes else "OPENCV",
         "w": world.width,
         "h": world.height,
         "frames": frames,
@@ -75,25 +76,43 @@ def write_data_set(scene: Scene, views: dict[str, Views], folder: Path) -> None:
     """
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise InputError(f"{folder}: is there already; choose another --out or remove it")
-    layout = Layout.of(scene).as_dict()
     with replacing_folder(folder) as temporary:
+        content = {
+            **transforms(*joined(views), scene.placement),
+            LAYOUT: Layout.of(scene).as_dict(),
+        }
+        frames = iter(content["frames"])
+        masked = any(part.masks is not None for part in views.values())
         for split, part in views.items():
-            write_split(split, part, scene.placement, layout, temporary)
+            of_split = [next(frames) for _ in part.names]
+            write_pictures(split, part, of_split, temporary, masked)
+            if len(views) > 1:
+                content[f"{split}_filenames"] = [frame["file_path"] for frame in of_split]
+        if len(views) > 1:  # nerfstudio asks for all of them, or for none
+            held_out = content.get("test_filenames", content.get("val_filenames", []))
+            for split in ("train", "val", "test"):
+                content.setdefault(f"{split}_filenames", held_out)
+        write_json(temporary / "transforms.json", content)
 
 
-def write_split(
-    split: str, part: Views, placement: Placement | None, layout: dict[str, Any], folder: Path
+def joined(views: dict[str, Views]) -> tuple[Cameras, list[str]]:
+    """Cameras of all splits one after the other, and where the picture of each goes."""
+    cameras = Cameras.join([part.cameras for part in views.values()])
+    names = [f"images/{split}/{name}.png" for split, part in views.items() for name in part.names]
+    return cameras, names
+
+
+def write_pictures(
+    split: str, part: Views, frames: Sequence[dict[str, Any]], folder: Path, masked: bool
 ) -> None:
-    """Write the pictures, masks and cameras of one split."""
-    names = [f"images/{split}/{name}.png" for name in part.names]
-    content = transforms(part.cameras, names, placement)
-    for view, (name, frame) in enumerate(zip(names, content["frames"], strict=True)):
-        write_picture(part.image(view).numpy(), folder / name)
-        mask = part.mask(view)
-        if mask is not None:
+    """Write the pictures of one split, and its masks: white ones where only others have any."""
+    for view, frame in enumerate(frames):
+        write_picture(part.image(view).numpy(), folder / frame["file_path"])
+        if masked:
+            mask = part.mask(view)
+            counted = torch.ones(part.cameras.height, part.cameras.width) if mask is None else mask
             frame["mask_path"] = f"masks/{split}/{part.names[view]}.png"
-            write_picture((mask.to(torch.uint8) * 255).numpy(), folder / frame["mask_path"])
-    write_json(folder / f"transforms_{split}.json", {**content, LAYOUT: layout})
+            write_picture((counted.to(torch.uint8) * 255).numpy(), folder / frame["mask_path"])
 
 
 def write_picture(pixels: np.ndarray, path: Path) -> None:
