@@ -267,6 +267,20 @@ def test_colmap_gives_back_the_cameras(kind: str, model: str, tmp_path: Path) ->
     assert_same_rays(all_cameras(tmp_path), cameras, 1e-5)
 
 
+@pytest.mark.parametrize("kind", ["binary", "text"])
+def test_of_models_that_colmap_did_not_join_the_largest_is_read(kind: str, tmp_path: Path) -> None:
+    cameras = world_cameras()
+    for number, part in (("0", [0, 1]), ("1", list(range(VIEWS))), ("10", [0])):
+        folder = tmp_path / "sparse" / number
+        folder.mkdir(parents=True)
+        getattr(colmap_model(cameras[part], "OPENCV"), f"write_{kind}")(folder)
+    write_pictures(tmp_path / "images")
+    scene = memonf.load_scene(tmp_path)
+    assert sum(len(scene.split(name)) for name in scene.loaders) == VIEWS
+    assert "model in `sparse/1`, 0 points" in scene.notes
+    assert any(note.startswith("3 models that were not joined") for note in scene.notes)
+
+
 @pytest.mark.parametrize("file", ["cameras.bin", "images.bin"])
 @pytest.mark.parametrize("keep", [0, 7, 40, 120])
 def test_broken_colmap_models_are_refused(file: str, keep: int, tmp_path: Path) -> None:

@@ -1,7 +1,8 @@
 """COLMAP's sparse models, binary or text, with their pictures; read by pycolmap.
 
 The model lies in ``sparse/0``, ``sparse``, ``colmap/sparse/0`` or the folder itself, the pictures
-in ``images``. Poses are world to camera in OpenCV's convention; pixel centres are at half integers,
+in ``images``. Where COLMAP could not join all pictures it leaves several models, each in coordinates
+of its own, in ``sparse/0``, ``sparse/1``, …: that of most pictures is read. Poses are world to camera in OpenCV's convention; pixel centres are at half integers,
 as here. A picture that is not there is left out and named.
 
 Reference:
@@ -25,7 +26,7 @@ from .sources import inside
 
 __all__ = ["can_read", "read"]
 
-PLACES = ("sparse/0", "sparse", "colmap/sparse/0", "")
+PLACES = ("sparse", "colmap/sparse", "")
 #: Camera model -> where fx, fy, cx, cy and k1, k2, k3, k4, p1, p2 stand among its parameters.
 MODELS: dict[str, tuple[tuple[int, ...], tuple[int | None, ...], bool]] = {
     "SIMPLE_PINHOLE": ((0, 0, 1, 2), (None,) * 6, False),
@@ -42,18 +43,38 @@ MODELS: dict[str, tuple[tuple[int, ...], tuple[int | None, ...], bool]] = {
 BINARIES = (("images.bin", 64, 24), ("points3D.bin", 43, 8))
 
 
-def model_folder(path: Path) -> Path | None:
-    """Where the sparse model lies."""
+def model_folders(path: Path) -> list[Path]:
+    """Where sparse models lie: all of the first place that has any, in the order of their names."""
     for place in PLACES:
         folder = path / place
-        if any((folder / f"cameras.{kind}").is_file() for kind in ("bin", "txt")):
-            return folder
+        numbered = sorted(folder.glob("[0-9]*")) if place else []
+        if found := [model for model in [*numbered, folder] if model_kind(model)]:
+            return found
+    return []
+
+
+def model_kind(folder: Path) -> str | None:
+    """Ending of the files of a model, if there is one in this folder."""
+    for kind in ("bin", "txt"):
+        if (folder / f"cameras.{kind}").is_file():
+            return kind
     return None
+
+
+def picture_count(folder: Path) -> int:
+    """How many pictures a model says it has, without reading it."""
+    file = folder / f"images.{model_kind(folder)}"
+    if not file.is_file():
+        return 0
+    with file.open("rb") as stream:
+        if file.suffix == ".bin":
+            return int.from_bytes(stream.read(8), "little")
+        return sum(not line.startswith(b"#") for line in stream) // 2
 
 
 def can_read(path: Path) -> bool:
     """Whether `path` is a folder with a sparse model."""
-    return path.is_dir() and model_folder(path) is not None
+    return path.is_dir() and bool(model_folders(path))
 
 
 def read(path: Path, place: Place = "auto", half_side: float | None = None) -> Scene:
@@ -63,8 +84,8 @@ def read(path: Path, place: Place = "auto", half_side: float | None = None) -> S
         DataError: A broken model, a camera model that is not known, no picture.
         InputError: pycolmap is not installed.
     """
-    folder = model_folder(path)
-    assert folder is not None  # `can_read` said so
+    folders = model_folders(path)
+    folder = max(folders, key=picture_count)
     model = open_model(folder)
     root = pictures_folder(path, folder)
     frames, missing = [], []
@@ -80,6 +101,8 @@ def read(path: Path, place: Place = "auto", half_side: float | None = None) -> S
         else:
             missing.append(image.name)
     notes = [f"model in `{folder.relative_to(path)}`, {len(model.points3D)} points"]
+    if len(folders) > 1:
+        notes.append(f"{len(folders)} models that were not joined; this one has most pictures")
     notes += left_out(missing)
     return build_scene(
         path.resolve().name, {"train": frames}, place=place, half_side=half_side, notes=notes
