@@ -15,6 +15,7 @@ from memonf.evidence import assess
 def main() -> None:
     """Train N parents on N sectors; merge files, of which two at most are in memory."""
     parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--data", default="embedded:robot")
     parser.add_argument("--phones", type=int, default=5)
     parser.add_argument("--steps", type=int, default=200)
     parser.add_argument("--method", default="distill")
@@ -22,7 +23,7 @@ def main() -> None:
     arguments = parser.parse_args()
     arguments.out.mkdir(parents=True, exist_ok=True)
 
-    scene = memonf.load_scene("embedded:robot")
+    scene = memonf.load_scene(arguments.data)
     files = []
     for phone in range(1, arguments.phones + 1):
         parent = memonf.train(

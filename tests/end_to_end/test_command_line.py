@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import os
 import re
 import signal
 import subprocess
@@ -14,12 +13,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from conftest import ARCHITECTURES, small_field
+from conftest import ARCHITECTURES, small_field, write_little_scene
 from PIL import Image
 
 from memonf.checkpoint import content_hash, load, save
 from memonf.cli import main
-from memonf.data import load_scene
+from memonf.cli.compare import quickened
+from memonf.experiment import CompareSettings
 from memonf.fields import known
 from memonf.fields.tiny_nerf import TinyNerfConfig
 
@@ -31,23 +31,34 @@ STEPS = ["--steps", "120", "--rays", "1024"]
 SCENE = "embedded:robot"
 
 
-def memonf(*args: str, status: int = 0, cwd: Path | None = None) -> str:
+def memonf(*args: str, status: int = 0) -> str:
     """Run the command; returns standard output, or standard error for failures."""
     done = subprocess.run(
-        [sys.executable, "-m", "memonf", *args],
-        capture_output=True, text=True, cwd=cwd, env=os.environ | {"OMP_NUM_THREADS": "1"},
-    )  # fmt: skip
+        [sys.executable, "-m", "memonf", *args], capture_output=True, text=True, check=False
+    )
     assert done.returncode == status, done.stderr
     assert "Traceback" not in done.stderr
     return done.stdout if status == 0 else done.stderr
 
 
-def score(path: Path, group: str = "all") -> float:
-    out = memonf(
-        "eval", str(path), "--data", SCENE, "--group", group, "--most-views", "6", "--json",
-        "--quiet",
+def called(*args: str | Path, capsys) -> tuple[int, str]:
+    """Run the command in this process, which is quicker: status, and what `memonf` returns."""
+    before = signal.getsignal(signal.SIGTERM)
+    try:
+        status = main([str(arg) for arg in args])
+    finally:
+        signal.signal(signal.SIGTERM, before)
+    said = capsys.readouterr()
+    return status, said.out if status == 0 else said.err
+
+
+def score(path: Path, capsys, group: str = "all") -> float:
+    status, said = called(
+        "eval", path, "--data", SCENE, "--group", group, "--most-views", "4", "--json", "--quiet",
+        capsys=capsys,
     )  # fmt: skip
-    return float(json.loads(out)["psnr"])
+    assert status == 0, said
+    return float(json.loads(said)["psnr"])
 
 
 @pytest.fixture(scope="module")
@@ -64,22 +75,24 @@ def parents(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     return paths
 
 
-def test_parents_know_their_own_half_best(parents) -> None:
-    assert score(parents["front"], "front") > 19
-    assert score(parents["rear"], "rear") > 19
-    assert score(parents["front"], "front") > score(parents["rear"], "front") + 1
+def test_parents_know_their_own_half_best(parents, capsys) -> None:
+    front = score(parents["front"], capsys, "front")
+    assert front > 19
+    assert score(parents["rear"], capsys, "rear") > 19
+    assert front > score(parents["rear"], capsys, "front") + 1
 
 
-def test_merge_is_better_than_the_average(parents, tmp_path: Path) -> None:
+def test_merge_is_better_than_the_average(parents, tmp_path: Path, capsys) -> None:
     scores = {}
     for method in ("average", "weight_matching_repair", "activation_matching_repair"):
         out = tmp_path / f"{method}.safetensors"
-        said = memonf(
-            "merge", *map(str, parents.values()), "--method", method, "--seed", "0",
-            "--out", str(out), "--json",
+        status, said = called(
+            "merge", *parents.values(), "--method", method, "--seed", "0", "--out", out, "--json",
+            capsys=capsys,
         )  # fmt: skip
+        assert status == 0, said
         assert json.loads(said)["method"] == method
-        scores[method] = score(out)
+        scores[method] = score(out, capsys)
     assert max(scores.values()) > scores["average"] + 0.5
     assert max(scores.values()) > 15
 
@@ -106,31 +119,11 @@ def test_coefficients_and_three_parents(parents, tmp_path: Path) -> None:
     assert len(said["lineage"]["parents"]) == 3
 
 
-def called(*args: str | Path, capsys) -> tuple[int, str]:
-    """Run the command in this process, which is quicker: status, and what `memonf` returns."""
-    before = signal.getsignal(signal.SIGTERM)
-    try:
-        status = main([str(arg) for arg in args])
-    finally:
-        signal.signal(signal.SIGTERM, before)
-    said = capsys.readouterr()
-    return status, said.out if status == 0 else said.err
-
-
 @pytest.fixture(scope="module")
 def orphans(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
-    """Parents whose pictures are gone: a fifth of a scene at half its size, then removed."""
+    """Parents whose pictures are gone: a little scene, then removed."""
     folder = tmp_path_factory.mktemp("orphans")
-    views = load_scene(SCENE).split("train")[::5]
-    bottom = np.tile([[[0.0, 0.0, 0.0, 1.0]]], (len(views), 1, 1))
-    data = folder / "scene.npz"
-    np.savez(
-        data,
-        images_train=views.images[:, ::2, ::2].numpy(),
-        poses_train=np.concatenate([views.cameras.camera_to_world.numpy(), bottom], 1),
-        focal=float(views.cameras.intrinsics[0, 0]) / 2,
-        aabb=load_scene(SCENE).aabb.numpy(),
-    )
+    data = write_little_scene(folder / "scene.npz")
     before = signal.getsignal(signal.SIGTERM)
     paths = {group: folder / f"{group}.safetensors" for group in ("front", "rear")}
     for group, path in paths.items():
@@ -158,7 +151,7 @@ def test_a_merge_looks_at_no_image(orphans, tmp_path: Path) -> None:
             sys.executable, "-c", WATCHED, "merge", *map(str, orphans.values()), "--out", str(out),
             "--steps", "3", "--rays", "128", "--quiet",
         ],
-        capture_output=True, text=True, env=os.environ | {"OMP_NUM_THREADS": "1"},
+        capture_output=True, text=True, check=False,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
     opened = {line.split()[1] for line in done.stderr.splitlines() if line.startswith("OPENED")}
@@ -264,12 +257,13 @@ def test_merges_that_cannot_be_get_one_line_and_status_2(
 
 
 @pytest.mark.parametrize("suffix", ["gif", "webp", "mp4"])
-def test_turntable(parents, tmp_path: Path, suffix: str) -> None:
+def test_turntable(parents, tmp_path: Path, suffix: str, capsys) -> None:
     out = tmp_path / f"turn.{suffix}"
-    memonf(
-        "render", str(parents["front"]), "--turntable", "--frames", "4", "--size", "33",
-        "--out", str(out), "--quiet",
+    status, said = called(
+        "render", parents["front"], "--turntable", "--frames", "4", "--size", "33", "--out", out,
+        "--quiet", capsys=capsys,
     )  # fmt: skip
+    assert status == 0, said
     if suffix == "mp4":
         import av
 
@@ -305,18 +299,31 @@ def test_same_seed_same_bytes(tmp_path: Path) -> None:
 
 def content(path: Path) -> str:
     """Content hash; the file itself also records how many seconds the training took."""
-    return json.loads(memonf("inspect", str(path), "--json"))["content"]
+    return content_hash(load(path))
+
+
+#: A training that is long enough to be interrupted.
+LONG = [
+    "train", "--data", SCENE, "--group", "rear", "--seed", "1", "--rays", "128", "--width", "32",
+    "--steps", "120", "--quiet", "--out",
+]  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def uninterrupted(tmp_path_factory: pytest.TempPathFactory) -> str:
+    out = tmp_path_factory.mktemp("whole") / "whole.safetensors"
+    memonf(*LONG, str(out))
+    return content(out)
 
 
 @pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
-def test_interrupted_training_resumes_to_the_same_result(tmp_path: Path, how) -> None:
-    common = ["train", "--data", SCENE, "--group", "rear", "--seed", "1", "--rays", "512"]
-    common += ["--steps", "150", "--quiet"]
-    whole, broken = tmp_path / "whole.safetensors", tmp_path / "broken.safetensors"
-    memonf(*common, "--out", str(whole))
+def test_interrupted_training_resumes_to_the_same_result(
+    tmp_path: Path, how, uninterrupted: str
+) -> None:
+    broken = tmp_path / "broken.safetensors"
     running = subprocess.Popen(
-        [sys.executable, "-c", INTERRUPTIBLE, *common, "--out", str(broken)],
-        stderr=subprocess.PIPE, text=True, env=os.environ | {"OMP_NUM_THREADS": "1"},
+        [sys.executable, "-c", INTERRUPTIBLE, *LONG, str(broken)],
+        stderr=subprocess.PIPE, text=True,
     )  # fmt: skip
     state = broken.with_suffix(".training")
     deadline = time.monotonic() + 60
@@ -328,8 +335,8 @@ def test_interrupted_training_resumes_to_the_same_result(tmp_path: Path, how) ->
     assert not broken.exists()
     if how != signal.SIGKILL:
         assert "--resume" in said
-    memonf(*common, "--out", str(broken), "--resume")
-    assert content(broken) == content(whole)
+    memonf(*LONG, str(broken), "--resume")
+    assert content(broken) == uninterrupted
     assert not state.exists()
 
 
@@ -387,8 +394,12 @@ def test_resume_refuses_other_settings(tmp_path: Path) -> None:
         (["eval", "a.safetensors", "--data", SCENE, "--device", "tpu"], "device `tpu`"),
     ],
 )
-def test_a_users_mistake_gets_one_line_and_status_2(args, message: str, tmp_path: Path) -> None:
-    said = memonf(*args, status=2, cwd=tmp_path)
+def test_a_users_mistake_gets_one_line_and_status_2(
+    args, message: str, tmp_path: Path, capsys, monkeypatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    status, said = called(*args, capsys=capsys)
+    assert status == 2
     assert message in said
     assert list(tmp_path.iterdir()) == [] or args[0] == "compare"
 
@@ -420,10 +431,29 @@ def test_import_is_light() -> None:
     assert loaded.strip() == "False"
 
 
-def test_compare_writes_everything(tmp_path: Path) -> None:
+def test_a_quick_experiment_is_short_and_otherwise_the_same() -> None:
+    whole = CompareSettings(SCENE, seeds=3, methods=("average",), frames=5)
+    quick = quickened(whole)
+    assert (quick.train.steps, quick.most_views, quick.size) == (300, 8, 96)
+    assert (quick.seeds, quick.methods, quick.frames) == (3, ("average",), 5)
+    assert quick.distill_steps < whole.distill_steps
+
+
+def test_compare_writes_everything(tmp_path: Path, little_scene: Path) -> None:
     out = tmp_path / "compare"
-    args = ["compare", "--data", SCENE, "--out", str(out), "--quick", "--width", "32", "--quiet"]
-    args += ["--groups", "left", "right"]
+    args = [
+        "compare",
+        "--data",
+        str(little_scene),
+        "--out",
+        str(out),
+        "--width",
+        "24",
+        "--depth",
+        "2",
+    ]
+    args += ["--groups", "left", "right", "--steps", "60", "--rays", "512", "--quiet"]
+    args += ["--most-views", "4", "--frames", "2", "--size", "24", "--curve-points", "3"]
     args += ["--methods", "average", "weight_matching_repair", "--workers", "1"]
     memonf(*args)
     content = json.loads((out / "scores.json").read_text())
@@ -439,7 +469,7 @@ def test_compare_writes_everything(tmp_path: Path) -> None:
     assert {row["group"] for row in rows} == {"left", "right", "all"}
     assert content["settings"]["train"]["seed"] == 0
     curves = json.loads((out / "curves.json").read_text())
-    assert [len(curve["psnr"]) for curve in curves] == [5, 5]
+    assert [len(curve["psnr"]) for curve in curves] == [3, 3]
     for name in ("scores.md", "curves.png", "reconstructions.png", "turntables.gif", "index.html"):
         assert (out / name).stat().st_size > 500, name
     assert len(list((out / "turntables").glob("*.webp"))) == len(names) - 2  # an oracle is no field
@@ -449,5 +479,12 @@ def test_compare_writes_everything(tmp_path: Path) -> None:
     assert all(address.startswith(("data:", "#")) for address in led_to)  # opens offline
     # Called again, nothing is trained again.
     stamp = (out / "fields" / "pair0" / "left.safetensors").stat().st_mtime_ns
-    memonf(*args)
+    less = [
+        "--without-batch-norm",
+        "--without-joint",
+        "--without-yardsticks",
+        "--methods",
+        "average",
+    ]
+    memonf(*args, *less)
     assert (out / "fields" / "pair0" / "left.safetensors").stat().st_mtime_ns == stamp

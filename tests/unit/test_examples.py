@@ -39,10 +39,10 @@ def pair(tmp_path: Path) -> list[Path]:
     return files
 
 
-def test_merge_two_fields(tmp_path: Path) -> None:
+def test_merge_two_fields(tmp_path: Path, little_scene: Path) -> None:
     said = run(
         "01_merge_two_fields.py", "--steps", "20", "--views", "1", "--frames", "2", "--size",
-        "32", "--method", "average", "--out", "made", folder=tmp_path,
+        "32", "--method", "average", "--out", "made", "--data", little_scene, folder=tmp_path,
     )  # fmt: skip
     assert said.count("dB on 1 held-out views") == 3
     merged = memonf.load(tmp_path / "made" / "merged.safetensors")
@@ -68,10 +68,10 @@ def test_a_method_of_your_own(tmp_path: Path, pair: list[Path]) -> None:
     assert len({line.rpartition(":")[2] for line in said}) == 3  # its setting makes a difference
 
 
-def test_five_phones(tmp_path: Path) -> None:
+def test_five_phones(tmp_path: Path, little_scene: Path) -> None:
     said = run(
         "04_five_phones.py", "--phones", "3", "--steps", "12", "--method", "average",
-        folder=tmp_path,
+        "--data", little_scene, folder=tmp_path,
     )  # fmt: skip
     assert said.startswith("all at once:")
     merged = memonf.load(tmp_path / "phones" / "all.safetensors")

@@ -1,9 +1,10 @@
 """COLMAP's sparse models, binary or text, with their pictures; read by pycolmap.
 
 The model lies in ``sparse/0``, ``sparse``, ``colmap/sparse/0`` or the folder itself, the pictures
-in ``images``. Where COLMAP could not join all pictures it leaves several models, each in coordinates
-of its own, in ``sparse/0``, ``sparse/1``, …: that of most pictures is read. Poses are world to camera in OpenCV's convention; pixel centres are at half integers,
-as here. A picture that is not there is left out and named.
+in ``images``. Where COLMAP could not join all pictures it leaves several models, each in
+coordinates of its own, in ``sparse/0``, ``sparse/1``, …: that of most pictures is read. Poses are
+world to camera in OpenCV's convention; pixel centres are at half integers, as here. A picture that
+is not there is left out and named.
 
 Reference:
     Schönberger and Frahm 2016, Structure-from-Motion Revisited, https://colmap.github.io/format.html.

@@ -65,22 +65,55 @@ class LeastSquares(MergeMethod):
 
         def compared() -> Iterator[Params]:
             aligned = align_by_both(problem, positions)
-            for share, params in zip(shares, aligned, strict=True):
-                for name, value in layer_outputs(problem.field_with(params), positions):
+            for number, (share, params) in enumerate(zip(shares, aligned, strict=True)):
+
+                def look(params: Params = params) -> list[tuple[str, Tensor]]:
+                    return layer_outputs(problem.field_with(params), positions)
+
+                for name, value in problem.remember(("layer outputs", number), look):
                     weighted = share[:, None] * value
                     targets[name] = targets[name] + weighted if name in targets else weighted
                 yield params
 
-        merged = problem.field_with(repair(problem, compared(), positions))
-        weights = shares.sum(0)
-        normed = any(isinstance(module, _BatchNorm) for module in merged.modules())
-        for name, total in targets.items():
-            layer = merged.get_submodule(name)
-            assert isinstance(layer, nn.Linear)
-            solve_layer(layer, layer_input(merged, name, positions), total, weights, self.ridge)
-            if normed:  # what the layers above are given follows from it
-                reestimate_running_statistics(problem.symmetry, merged, positions.inputs)
+        merged = problem.field_with(repair(problem, compared(), positions, fixed=True))
+        self.solve(problem, merged, targets, shares.sum(0), positions)
         return dict(merged.state_dict())
+
+    def solve(
+        self,
+        problem: MergeProblem,
+        merged: Field,
+        targets: dict[str, Tensor],
+        weights: Float[Tensor, " points"],
+        positions: Positions,
+    ) -> None:
+        """Solve every layer in place, in passing: what a layer reads comes from solved ones.
+
+        Batch norm stands between them, whose statistics follow from each layer that is solved: the
+        layers above wait for the next pass.
+        """
+        normed = any(isinstance(module, _BatchNorm) for module in merged.modules())
+        waiting = dict(targets)
+        outdated = False
+
+        def solve(name: str, layer: nn.Linear, inputs: Tensor) -> None:
+            nonlocal outdated
+            if not outdated and name in waiting:
+                solve_layer(layer, inputs, waiting.pop(name), weights, self.ridge)
+                outdated = normed
+
+        hooked = {name: merged.get_submodule(name) for name in targets}
+        while waiting:
+            outdated = False
+            hooks = [
+                layer.register_forward_pre_hook(
+                    lambda layer, inputs, name=name: solve(name, layer, inputs[0])
+                )
+                for name, layer in hooked.items()
+            ]
+            run_through(merged, positions, hooks)
+            if normed:
+                reestimate_running_statistics(problem.symmetry, merged, positions.inputs)
 
 
 def layer_outputs(field: Field, positions: Positions) -> list[tuple[str, Tensor]]:
@@ -95,15 +128,6 @@ def layer_outputs(field: Field, positions: Positions) -> list[tuple[str, Tensor]
     ]
     run_through(field, positions, hooks)
     return seen
-
-
-def layer_input(field: Field, name: str, positions: Positions) -> Float[Tensor, "points inputs"]:
-    """What one layer reads at the positions."""
-    seen: list[Tensor] = []
-    layer = field.get_submodule(name)
-    hook = layer.register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0].clone()))
-    run_through(field, positions, [hook])
-    return seen[0]
 
 
 def run_through(

@@ -173,22 +173,41 @@ def rescale_layers(
     coefficients: Coefficients,
     positions: Positions,
 ) -> None:
-    """Correct every hidden layer of `merged` in place, bottom to top, by its own coefficients."""
-    for layer_name, value_name in symmetry.pre_activations.items():
+    """Correct every hidden layer of `merged` in place, bottom to top, by its own coefficients.
+
+    Each layer is measured once those below it are corrected. Where the value that its activation
+    reads is the layer's own output, it is corrected in passing; else the next pass goes on above.
+    """
+    waiting = {value: layer for layer, value in symmetry.pre_activations.items()}
+    outdated = False
+    made_by = {node.name: node.target for node in symmetry.graph.nodes if node.op == "call_module"}
+
+    def correct(value_name: str, value: Tensor) -> bool:
+        nonlocal outdated
+        if outdated or value_name not in waiting:
+            return False
+        layer_name = waiting.pop(value_name)
         shares = coefficients.of(f"{layer_name}.weight")
-        trust = positions.trust.new_tensor(shares) @ positions.trust
-        layer = merged.get_submodule(layer_name)
-        assert isinstance(layer, nn.Linear)
-        # Measured anew for each layer: the layers below have just been corrected.
-        mean, deviation = statistics_of(symmetry, merged, positions.inputs, {value_name}, trust)[
-            value_name
-        ]
+        mean, deviation = weighted_moments(value, overall_trust(shares, positions))
         target_mean = torch.zeros_like(mean)
         target_deviation = torch.zeros_like(deviation)
         for share, target in zip(shares, targets, strict=True):
             target_mean += share * target[value_name][0]
             target_deviation += share * target[value_name][1]
+        layer = merged.get_submodule(layer_name)
+        assert isinstance(layer, nn.Linear)
         rescale_layer(layer, mean, deviation, target_mean, target_deviation)
+        outdated = made_by.get(value_name) != layer_name
+        return not outdated
+
+    while waiting:
+        outdated = False
+        record(symmetry, merged, positions.inputs, set(waiting), correct)
+
+
+def overall_trust(shares: Sequence[float], positions: Positions) -> Float[Tensor, " points"]:
+    """Trust in the merge at each point, Σ cᵢ tᵢ."""
+    return positions.trust.new_tensor(shares) @ positions.trust
 
 
 def rescale_layer(

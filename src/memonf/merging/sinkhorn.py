@@ -37,6 +37,7 @@ from .straight_through import (
     FREE_SHARE,
     Best,
     Found,
+    align_at_midpoint,
     align_in_turn,
     mixed,
 )
@@ -88,25 +89,28 @@ class SinkhornRebasin(MergeMethod):
 
     def combine(self, problem: MergeProblem) -> Params:
         """See `MergeMethod.combine`."""
-        questions = Questions.of(problem, self.rays) if self.cost == "midpoint" else None
-
         positions = problem.positions(self.points, FREE_SHARE, True)
 
-        def search(number: int, ours: Params, theirs: Params, share: float) -> Found:
-            if self.start == "activations":
-                start = correlations(problem, positions, number, ours, theirs)
-            else:
-                device = positions.trust.device
-                start = {
-                    group.name: torch.zeros(group.size, group.size, device=device)
-                    for group in problem.symmetry.groups
-                }
-            return self.search(problem, questions, start, ours, theirs, share)
+        def aligned(middle: MergeProblem) -> list[Params]:
+            questions = Questions.of(middle, self.rays) if self.cost == "midpoint" else None
 
-        aligned = align_in_turn(problem, search)
+            def search(number: int, ours: Params, theirs: Params, share: float) -> Found:
+                if self.start == "activations":
+                    start = correlations(middle, positions, number, ours, theirs)
+                else:
+                    device = positions.trust.device
+                    start = {
+                        group.name: torch.zeros(group.size, group.size, device=device)
+                        for group in middle.symmetry.groups
+                    }
+                return self.search(middle, questions, start, ours, theirs, share)
+
+            return align_in_turn(middle, search)
+
+        found = align_at_midpoint(problem, aligned)
         if self.repair:
-            return repair(problem, aligned, positions)
-        return combine_params(aligned, problem.coefficients)
+            return repair(problem, found, positions, fixed=True)
+        return combine_params(found, problem.coefficients)
 
     def search(
         self,

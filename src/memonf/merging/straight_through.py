@@ -1,12 +1,13 @@
 """Straight-through estimation: permutations chosen by how well the midpoint answers.
 
 Symbols: A the reference, B another parent, L latent params, π the permutation that places B best on
-L, M = (c_A A + c_B π(B)) / (c_A + c_B) the midpoint.
+L, M = (A + π(B)) / 2 the midpoint.
 
 Weight matching places B nearest to A, whatever the average then computes. Here B is placed nearest
 to latent params that begin at A and are moved so that the midpoint answers as the parents do: the
 loss is taken at M, and its gradient goes to L as if π(B) were L. Of all permutations met, the one
-with the least loss is kept; the first is that of weight matching.
+with the least loss is kept; the first is that of weight matching. Where on the way between the
+parents a merge is wanted makes no difference to the order, as in the paper.
 
 Reference:
     Ainsworth et al. 2022, Git Re-Basin, arXiv 2209.04836, section 3.3. Departures: the loss is
@@ -16,8 +17,8 @@ Reference:
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
-from typing import Annotated, Literal
+from dataclasses import dataclass, replace
+from typing import Annotated, Any, Literal
 
 import torch
 from pydantic import Field as Limits
@@ -32,12 +33,12 @@ from .base import METHODS, SETTINGS, MergeMethod, MergeProblem, combine_params, 
 from .midpoint import Questions
 from .repair import repair
 
-__all__ = ["StraightThrough", "align_in_turn", "differentiable"]
+__all__ = ["StraightThrough", "align_at_midpoint", "align_in_turn", "differentiable"]
 
-#: Steps into the guise of the reference, and figures for the report.
 #: Share of the points anywhere in the box; the rest lie where the parents have density.
 FREE_SHARE = 0.25
 
+#: Steps into the guise of the reference, and figures for the report.
 Found = tuple[tuple[Element, ...], dict[str, float]]
 
 
@@ -52,7 +53,7 @@ class StraightThrough(MergeMethod):
             (``activations``).
         steps: Permutations that are tried for each parent.
         rate: Learning rate of the latent params (Adam).
-        rays: Rays along which the parents are asked, shared by coefficients and cameras.
+        rays: Rays along which the parents are asked, shared by their cameras.
         points: Positions at which units are compared and their statistics measured.
         repair: Whether the statistics of the units are corrected afterwards.
     """
@@ -71,20 +72,24 @@ class StraightThrough(MergeMethod):
 
     def combine(self, problem: MergeProblem) -> Params:
         """See `MergeMethod.combine`."""
-        questions = Questions.of(problem, self.rays)
         positions = problem.positions(self.points, FREE_SHARE, True)
-        starts: list[Params] = []
-        if self.start == "activations":
-            starts = list(align_by_activations(problem, positions))
 
-        def search(number: int, ours: Params, theirs: Params, share: float) -> Found:
-            start = starts[number] if starts else ours
-            return self.search(problem, questions, start, ours, theirs, share)
+        def aligned(middle: MergeProblem) -> list[Params]:
+            questions = Questions.of(middle, self.rays)
+            starts: list[Params] = []
+            if self.start == "activations":
+                starts = list(align_by_activations(middle, positions))
 
-        aligned = align_in_turn(problem, search)
+            def search(number: int, ours: Params, theirs: Params, share: float) -> Found:
+                start = starts[number] if starts else ours
+                return self.search(middle, questions, start, ours, theirs, share)
+
+            return align_in_turn(middle, search)
+
+        found = align_at_midpoint(problem, aligned)
         if self.repair:
-            return repair(problem, aligned, positions)
-        return combine_params(aligned, problem.coefficients)
+            return repair(problem, found, positions, fixed=True)
+        return combine_params(found, problem.coefficients)
 
     def search(
         self,
@@ -150,6 +155,26 @@ class Best:
     def figures(self) -> dict[str, float]:
         """What a report says of it."""
         return {"error_at_start": self.first or 0.0, "error": self.error, "step": self.step}
+
+
+def align_at_midpoint(
+    problem: MergeProblem, align: Callable[[MergeProblem], list[Params]]
+) -> list[Params]:
+    """Params that are aligned as if all parents counted alike, found once for all coefficients.
+
+    Args:
+        problem: The parents.
+        align: Aligns the parents of a problem whose coefficients are equal; see `align_in_turn`.
+    """
+    count = len(problem.parents)
+    middle = replace(problem, coefficients=(1 / count,) * count, layers=(), report={})
+
+    def find() -> tuple[list[Params], dict[str, Any]]:
+        return align(middle), dict(middle.report)
+
+    found, figures = problem.remember("aligned at the midpoint", find)
+    problem.report.update(figures)
+    return found
 
 
 def align_in_turn(

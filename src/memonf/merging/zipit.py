@@ -18,6 +18,7 @@ Reference:
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Annotated
 
 import numpy as np
@@ -97,29 +98,44 @@ class ZipIt(MergeMethod):
         self, problem: MergeProblem, aligned: Sequence[Params], positions: Positions
     ) -> tuple[list[dict[str, Tensor]], list[dict[str, Tensor]]]:
         """M and U of each parent and group."""
+        made: list[dict[str, Tensor]] = [{} for _ in aligned]
+        read: list[dict[str, Tensor]] = [{} for _ in aligned]
+        found = problem.remember("slots", lambda: self.slots(problem, aligned, positions))
+        figures = {}
+        for group, zipped in found.items():
+            if zipped.chosen:
+                figures[group] = 1 - float(shared(zipped.slots).double().mean())
+            maps = slot_maps(zipped.slots, problem.coefficients)
+            factors = [torch.ones_like(matrix[0]) for matrix in maps]
+            if self.rescale:
+                factors = reading_factors(zipped.products, maps)
+            for number, matrix in enumerate(maps):
+                made[number][group] = matrix
+                spread = (matrix != 0).to(matrix).mT
+                read[number][group] = factors[number][:, None] * spread
+        problem.report["zipit"] = {"slots_of_some_parents": figures}
+        return made, read
+
+    def slots(
+        self, problem: MergeProblem, aligned: Sequence[Params], positions: Positions
+    ) -> dict[str, Zipped]:
+        """Which units share a slot, by group; it does not hang on the coefficients."""
         seen = [
             readouts(problem.symmetry, problem.field_with(params), positions.inputs)
             for params in aligned
         ]
-        made: list[dict[str, Tensor]] = [{} for _ in aligned]
-        read: list[dict[str, Tensor]] = [{} for _ in aligned]
-        figures = {}
+        found = {}
         for place, group in enumerate(problem.symmetry.groups):
             units = [values[group.name].double() for values in seen]
-            slots = torch.arange(group.size).repeat(len(units), 1)
-            if self.zip_layers is None or place < self.zip_layers:
+            chosen = self.zip_layers is None or place < self.zip_layers
+            if chosen:
                 slots = zip_units(likeness(units, positions.trust), len(units), self.within)
-                figures[group.name] = 1 - float(shared(slots).double().mean())
-            maps = slot_maps(slots.to(units[0].device), problem.coefficients)
-            factors = [torch.ones_like(unit[0]) for unit in units]
-            if self.rescale:
-                factors = reading_factors(units, maps, positions.trust)
-            for number, matrix in enumerate(maps):
-                made[number][group.name] = matrix
-                spread = (matrix != 0).to(matrix).mT
-                read[number][group.name] = factors[number][:, None] * spread
-        problem.report["zipit"] = {"slots_of_some_parents": figures}
-        return made, read
+                products = products_of_all(units, positions.trust)
+            else:
+                slots = torch.arange(group.size).repeat(len(units), 1)
+                products = products_of_pairs(units, positions.trust)
+            found[group.name] = Zipped(slots.to(units[0].device), products, chosen)
+        return found
 
     def correct(
         self,
@@ -135,13 +151,17 @@ class ZipIt(MergeMethod):
         layers = {f"{layer}.bias": value for layer, value in symmetry.pre_activations.items()}
         means: list[Params] = []
         deviations: list[Params] = []
-        for params, maps, share, trust in zip(
-            aligned, made, problem.coefficients, positions.trust, strict=True
+        for number, (params, maps, share, trust) in enumerate(
+            zip(aligned, made, problem.coefficients, positions.trust, strict=True)
         ):
-            network = problem.field_with(params)
-            found = statistics_of(symmetry, network, positions.inputs, names, trust)
-            for mixed, number in ((means, 0), (deviations, 1)):
-                own = {bias: found[value][number] for bias, value in layers.items()}
+
+            def measure(params: Params = params, trust: Tensor = trust) -> Statistics:
+                network = problem.field_with(params)
+                return statistics_of(symmetry, network, positions.inputs, names, trust)
+
+            found = problem.remember(("statistics", number), measure)
+            for mixed, moment in ((means, 0), (deviations, 1)):
+                own = {bias: found[value][moment] for bias, value in layers.items()}
                 mixed.append(map_units(own, symmetry, maps, {}, share))
         targets: Statistics = {
             value: (sum_of(means, bias), sum_of(deviations, bias)) for bias, value in layers.items()
@@ -149,6 +169,22 @@ class ZipIt(MergeMethod):
         overall = positions.trust.new_tensor(problem.coefficients) @ positions.trust
         together = Positions(positions.inputs, overall[None])
         rescale_layers(symmetry, merged, [targets], Coefficients((1.0,)), together)
+
+
+@dataclass(frozen=True)
+class Zipped:
+    """Units of one group in their slots.
+
+    Attributes:
+        slots: (parents, units), slot of each.
+        products: For each parent, Σ t u v over the points for any two units u, v that share a slot
+            (all, all), parent after parent; t is the trust in this one.
+        chosen: Whether likeness chose the slots; else they are those of matching.
+    """
+
+    slots: Tensor
+    products: list[Tensor]
+    chosen: bool
 
 
 def likeness(
@@ -241,19 +277,40 @@ def slot_maps(
     return [matrix / total[:, None] for matrix in maps]
 
 
+def products_of_all(
+    units: Sequence[Float[Tensor, "points units"]], trust: Float[Tensor, "parents points"]
+) -> list[Float[Tensor, "all all"]]:
+    """`Zipped.products`, of any two units."""
+    together = torch.cat(list(units), 1)
+    weights = trust.double() + LEAST_WEIGHT
+    return [together.mT @ (own[:, None] * together) for own in weights]
+
+
+def products_of_pairs(
+    units: Sequence[Float[Tensor, "points units"]], trust: Float[Tensor, "parents points"]
+) -> list[Float[Tensor, "all all"]]:
+    """`Zipped.products` where units of one number share a slot; 0 for all others."""
+    weights = trust.double() + LEAST_WEIGHT
+    blocks = [[(weights @ (one * other)) for other in units] for one in units]
+    return [
+        torch.cat([torch.cat([pair[number].diag() for pair in row], 1) for row in blocks])
+        for number in range(len(units))
+    ]
+
+
 def reading_factors(
-    units: Sequence[Float[Tensor, "points units"]],
-    maps: Sequence[Float[Tensor, "units units"]],
-    trust: Float[Tensor, "parents points"],
+    products: Sequence[Float[Tensor, "all all"]], maps: Sequence[Float[Tensor, "units units"]]
 ) -> list[Float[Tensor, " units"]]:
     """Factor by which each unit is best read off its slot, where its parent is trusted."""
-    slots = torch.stack([own @ matrix.mT for own, matrix in zip(units, maps, strict=True)]).sum(0)
+    mixing = torch.cat(list(maps), 1)
     factors = []
-    for own, matrix, trusted in zip(units, maps, trust, strict=True):
-        slot_of_unit = slots[:, (matrix != 0).double().argmax(0)]
-        weights = trusted.double() + LEAST_WEIGHT
-        product = weights @ (own * slot_of_unit)
-        square = weights @ slot_of_unit.square()
+    for number, (product_of, matrix) in enumerate(zip(products, maps, strict=True)):
+        slot_of_unit = (matrix != 0).double().argmax(0)
+        size = len(slot_of_unit)
+        with_slots = product_of @ mixing.mT  # of every unit with every slot
+        own = with_slots[number * size : (number + 1) * size]
+        product = own.gather(1, slot_of_unit[:, None])[:, 0]
+        square = (mixing * with_slots.mT).sum(1)[slot_of_unit]
         alive = square > 0
         fitting = product / square.clamp_min(torch.finfo(square.dtype).tiny)
         factors.append(torch.where(alive, fitting, 1.0).clamp_min(0.0))

@@ -21,7 +21,7 @@ class _Recorder(fx.Interpreter):
         network: nn.Module,
         graph: fx.Graph,
         names: set[str],
-        receive: Callable[[str, Tensor], None],
+        receive: Callable[[str, Tensor], bool | None],
     ) -> None:
         super().__init__(network, graph=graph)
         self.names = names
@@ -30,8 +30,8 @@ class _Recorder(fx.Interpreter):
     def run_node(self, n: fx.Node) -> Any:
         """Run one step; see `fx.Interpreter`."""
         value = super().run_node(n)
-        if n.name in self.names:
-            self.receive(n.name, value)
+        if n.name in self.names and self.receive(n.name, value):
+            value = super().run_node(n)
         return value
 
 
@@ -40,7 +40,7 @@ def record(
     network: nn.Module,
     inputs: Sequence[Tensor | None],
     names: set[str],
-    receive: Callable[[str, Tensor], None],
+    receive: Callable[[str, Tensor], bool | None],
 ) -> None:
     """Run the traced forward pass of any network of this architecture and look inside.
 
@@ -50,6 +50,7 @@ def record(
         inputs: Arguments of the traced method.
         names: Traced values of interest (`Group.readout`, `Symmetry.pre_activations`).
         receive: Called with (name, value (points, units)) as each appears. The next step may
-            overwrite the value in place, so take from it at once what is needed.
+            overwrite the value in place, so take from it at once what is needed. Returns true if
+            it has changed the params of the step that made the value, which then runs again.
     """
     _Recorder(network, symmetry.graph, names, receive).run(*inputs)
