@@ -7,7 +7,6 @@ better than one job with two threads.
 from __future__ import annotations
 
 import multiprocessing
-import queue
 from collections.abc import Callable, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from typing import Any, TypeAlias
@@ -57,7 +56,8 @@ class Workers:
 
     def __init__(self, count: int) -> None:
         self.context = multiprocessing.get_context("spawn")
-        self.messages = self.context.Queue()
+        # Written at once, not by a thread: a job's last words are there before its result is.
+        self.messages = self.context.SimpleQueue()
         self.pool = ProcessPoolExecutor(
             count, self.context, initializer=begin_worker, initargs=(self.messages,)
         )
@@ -101,8 +101,5 @@ class Workers:
 
     def pass_on(self, observe: Observer) -> None:
         """Hand waiting progress messages to the observer."""
-        while True:
-            try:
-                observe(*self.messages.get_nowait())
-            except queue.Empty:
-                return
+        while not self.messages.empty():
+            observe(*self.messages.get())
