@@ -28,12 +28,9 @@ from ..typing import Float, Tensor
 from .base import METHODS, SETTINGS, MergeMethod, MergeProblem, settings_dataclass
 from .combined_matching import align_by_both
 from .positions import Positions
-from .repair import reestimate_running_statistics, repair
+from .repair import CHUNK, reestimate_running_statistics, repair
 
 __all__ = ["LeastSquares"]
-
-#: Points of which products are summed at once.
-CHUNK = 1024
 
 
 @METHODS.register("least_squares")
