@@ -13,7 +13,7 @@ demo: $(VENV)/installed
 	$(BIN)/memonf demo --out $(OUT)
 
 test: $(VENV)/installed-dev lint browser
-	$(BIN)/pytest -n 2
+	$(BIN)/pytest -n 2 --dist worksteal
 
 # Every warning is an error.
 docs: $(VENV)/installed-dev

@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import dataclasses
 import json
+from pathlib import Path
 from statistics import fmean
 
 import pytest
@@ -12,6 +13,7 @@ import torch
 from conftest import small_field
 from scipy.stats import spearmanr
 
+import memonf
 from memonf.evaluation import evaluate
 from memonf.evidence import assess, predict
 from memonf.fields import Field
@@ -23,6 +25,12 @@ WEIGHT_SPACE = (
     "average", "average_repair", "weight_matching", "weight_matching_repair",
     "activation_matching", "activation_matching_repair", "least_squares",
 )  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def robot(little_scene: Path) -> memonf.Scene:
+    """Learnt and scored often here: the little one."""
+    return memonf.load_scene(little_scene)
 
 
 @pytest.fixture(scope="module")

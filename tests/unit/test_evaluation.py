@@ -4,6 +4,7 @@ import pytest
 import torch
 from conftest import small_field
 
+import memonf
 from memonf.errors import InputError
 from memonf.evaluation import barrier, evaluate, spread
 from memonf.rendering import Renderer
@@ -17,7 +18,8 @@ def test_barrier_by_hand() -> None:
         barrier([0.0, 1.0], [1.0])
 
 
-def test_groups_add_up(robot) -> None:
+def test_groups_add_up(little_scene) -> None:
+    robot = memonf.load_scene(little_scene)
     field = small_field("tiny_nerf")
     front, rear, every = (evaluate(field, robot, group=g) for g in ("front", "rear", "all"))
     assert {view.name for view in front.views} | {view.name for view in rear.views} == {

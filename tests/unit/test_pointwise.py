@@ -51,6 +51,14 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return made
 
 
+@pytest.fixture(autouse=True)
+def few_points(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Scores of fewer points than users get: enough for bounds as wide as these."""
+    monkeypatch.setattr("memonf.pointwise.scoring.POINTS", 40_000)
+    monkeypatch.setattr("memonf.pointwise.scoring.ON_SURFACE", 8_000)
+    monkeypatch.setattr("memonf.pointwise.scoring.GRID", 64)
+
+
 def truth_of(kind: str, folder: Path) -> Truth:
     return open_truth(folder / ("waves.png" if kind == "image" else "ball.ply"), kind)
 

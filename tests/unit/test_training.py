@@ -23,6 +23,13 @@ from memonf.training import (
     train,
 )
 
+
+@pytest.fixture(scope="module")
+def robot(little_scene: Path) -> memonf.Scene:
+    """Learnt and scored often here: the little one."""
+    return memonf.load_scene(little_scene)
+
+
 SMALL = TinyNerfConfig(width=32, depth=3)
 SHORT = TrainSettings(steps=60, rays=512, grid=40)
 
