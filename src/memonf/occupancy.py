@@ -158,6 +158,25 @@ class OccupancyGrid:
         fine.update(density, cells=coarse.traces(factor))
         return fine
 
+    @classmethod
+    @torch.no_grad()
+    def highest(
+        cls, density: DensityFunction, aabb: Float[Tensor, "2 3"], resolution: int, looks: int
+    ) -> OccupancyGrid:
+        """A grid of the highest density at some places of each cell, evenly spread.
+
+        Args:
+            density: The density at positions (points, 3).
+            aabb: (2, 3), scene units.
+            resolution: Cells along each side.
+            looks: Places along each side of a cell; 1 for its centre.
+        """
+        grid, fine = cls(aabb, resolution), cls(aabb, resolution * looks)
+        fine.update(density)
+        places = fine.density.view(resolution, looks, resolution, looks, resolution, looks)
+        grid.density = places.amax((1, 3, 5)).flatten()
+        return grid
+
     def traces(self, factor: int) -> Int[Tensor, " cells"]:
         """Where to look more closely: cells with a trace of matter, and those at their faces.
 

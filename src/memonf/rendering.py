@@ -55,6 +55,19 @@ class Sampling:
     factor: int
     march: MarchSettings
 
+    def fitting(self, field: RadianceField) -> Sampling:
+        """The same for a field, closer if it is sharp.
+
+        A sharp density, a ReLU's, is exactly zero right beside matter that is thinner than a cell:
+        a coarse first look finds no trace of it, and light reaches what seems hidden. On a
+        stranger's NeRF of lego this is worth 3 dB, and within 0.1 dB of what ever more samples
+        converge to (docs/howto/strangers.md).
+        """
+        if not getattr(field, "sharp", False):
+            return self
+        march = MarchSettings(self.march.step / 2, 1.0, self.march.hidden_below)
+        return Sampling(self.resolution, 1, march)
+
 
 #: Scored pictures: within 0.05 dB of what ever more samples converge to (docs/research/speed.md).
 PICTURES = Sampling(120, 3, MarchSettings(step=0.75, hidden_rate=0.05))
@@ -179,9 +192,10 @@ class Renderer:
 
         Args:
             field: The field.
-            sampling: How closely it is looked at.
+            sampling: How closely it is looked at; sharp fields are looked at more closely.
             grid: Its occupancy, where a caller has looked already.
         """
+        sampling = sampling.fitting(field)
         if grid is None:
             grid = OccupancyGrid.close_to(
                 field.density, field.aabb, sampling.resolution, sampling.factor

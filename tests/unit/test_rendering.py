@@ -10,8 +10,10 @@ import torch
 from torch.nn import functional as F
 
 from memonf.cameras import Cameras, Rays
+from memonf.fields import Field
+from memonf.fields.tiny_nerf import TinyNerfConfig
 from memonf.occupancy import OccupancyGrid, any_within
-from memonf.rendering import composite, compositing_weights, render_rays
+from memonf.rendering import PICTURES, Renderer, composite, compositing_weights, render_rays
 from memonf.sampling import MarchSettings, RaySamples, intersect_box, march
 
 BOX = torch.tensor([[-1.0, -1.0, -1.0], [1.0, 1.0, 1.0]])
@@ -51,6 +53,48 @@ def test_two_slabs_blend_front_over_back() -> None:
     through = math.exp(-0.7)
     expected = (1 - through) * red + through * (1 - math.exp(-2.0)) * blue
     torch.testing.assert_close(seen.rgb[0], expected, atol=2e-3, rtol=0)
+
+
+class Shell(Field):
+    """A sphere's shell, little more than a cell thick, with nothing beside it: as a ReLU does."""
+
+    radius, thickness, peak = 0.6, 0.02, 150.0
+
+    def __init__(self) -> None:
+        super().__init__(TinyNerfConfig(), BOX)
+
+    def raw(self, positions, directions):
+        away = (positions.norm(dim=-1) - self.radius).abs()
+        return self.peak * F.relu(1 - 2 * away / self.thickness), torch.zeros_like(positions)
+
+    def activate_density(self, raw):
+        return raw
+
+
+def test_sharp_fields_are_looked_at_more_closely(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Rays through the middle pass the shell twice; a coarse look does not find all of it."""
+    directions = F.normalize(
+        torch.randn(400, 3, generator=torch.Generator().manual_seed(0)), dim=-1
+    )
+    rays = Rays(-3 * directions, directions)
+    truth = 1 - math.exp(-2 * Shell.peak * Shell.thickness / 2)
+    error = {}
+    for sharp in (False, True):
+        monkeypatch.setattr(Shell, "sharp", sharp)
+        seen = Renderer.of(Shell(), PICTURES)
+        opacity = render_rays(seen.field, rays, seen.grid, seen.march, BLACK).opacity
+        error[sharp] = float((opacity - truth).abs().mean())
+    assert error[True] < 0.05
+    assert error[False] > 2 * error[True]
+
+
+def test_the_highest_of_several_places_in_a_cell_counts() -> None:
+    def density(positions):
+        return (positions[:, 0] + 1) * 10  # rises along x
+
+    once, twice = (OccupancyGrid.highest(density, BOX, 4, looks) for looks in (1, 2))
+    torch.testing.assert_close(once.density[:16], torch.full((16,), 2.5))
+    torch.testing.assert_close(twice.density[:16], torch.full((16,), 3.75))
 
 
 def test_background_fills_what_is_left() -> None:

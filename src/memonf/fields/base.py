@@ -133,6 +133,8 @@ class Field(nn.Module, ABC):
     view_dependent: bool = False
     #: Where merges ask for what the field says: along ``rays`` of cameras, or at ``points``.
     asked_along: ClassVar[str] = "rays"
+    #: Whether its density is exactly 0 right beside matter: it is then looked at more closely.
+    sharp: ClassVar[bool] = False
     #: What learning rates are multiplied by: architectures of small params take small steps.
     rate_scale: float = 1.0
 
@@ -222,8 +224,8 @@ def known(field: Field, grid: OccupancyGrid | None = None) -> Knowledge:
     if grid is None:
         if field.record.knowledge is not None:
             return field.record.knowledge.to(field.aabb.device)
-        grid = OccupancyGrid(field.aabb, SOLID_RESOLUTION)
-        grid.update(field.density)
+        looks = 2 if field.sharp else 1
+        grid = OccupancyGrid.highest(field.density, field.aabb, SOLID_RESOLUTION, looks)
     cameras = field.record.cameras
     if cameras is None:
         return observe(grid, assumed_cameras(field.aabb))

@@ -71,6 +71,7 @@ class ClassicNerf(Field):
     config: ClassicNerfConfig
     #: Its density is not scaled up behind the network: full steps destroy what was taken over.
     rate_scale = 0.6
+    sharp = True
 
     def __init__(self, config: ClassicNerfConfig, aabb: Tensor) -> None:
         super().__init__(config, aabb)
