@@ -60,7 +60,7 @@ class Sampling:
 
         A sharp density, a ReLU's, is exactly zero right beside matter that is thinner than a cell:
         a coarse first look finds no trace of it, and light reaches what seems hidden. On a
-        stranger's NeRF of lego this is worth 3 dB, and within 0.1 dB of what ever more samples
+        stranger's NeRF of lego this is worth 3 dB, and some tenths below what ever more samples
         converge to (docs/howto/strangers.md).
         """
         if not getattr(field, "sharp", False):
