@@ -27,7 +27,7 @@ VERBS = (
     "train", "merge", "eval", "render", "compare", "demo", "view", "scenes", "inspect", "doctor",
     "completion", "bench",
 )  # fmt: skip
-STEPS = ["--steps", "120", "--rays", "1024", "--width", "64"]
+STEPS = ["--steps", "120", "--rays", "1024"]
 SCENE = "embedded:robot"
 
 
@@ -54,7 +54,7 @@ def called(*args: str | Path, capsys) -> tuple[int, str]:
 
 def score(path: Path, capsys, group: str = "all") -> float:
     status, said = called(
-        "eval", path, "--data", SCENE, "--group", group, "--most-views", "4", "--json", "--quiet",
+        "eval", path, "--data", SCENE, "--group", group, "--most-views", "6", "--json", "--quiet",
         capsys=capsys,
     )  # fmt: skip
     assert status == 0, said
@@ -77,8 +77,8 @@ def parents(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
 
 def test_parents_know_their_own_half_best(parents, capsys) -> None:
     front = score(parents["front"], capsys, "front")
-    assert front > 18
-    assert score(parents["rear"], capsys, "rear") > 18
+    assert front > 19
+    assert score(parents["rear"], capsys, "rear") > 19
     assert front > score(parents["rear"], capsys, "front") + 1
 
 
@@ -432,6 +432,17 @@ def test_a_quick_experiment_is_short_and_otherwise_the_same() -> None:
     assert (quick.train.steps, quick.most_views, quick.size) == (300, 8, 96)
     assert (quick.seeds, quick.methods, quick.frames) == (3, ("average",), 5)
     assert quick.distill_steps < whole.distill_steps
+
+
+def test_quick_is_what_the_flag_means(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[CompareSettings] = []
+    monkeypatch.setattr(
+        "memonf.cli.compare.run_compare", lambda settings, out, **_: asked.append(settings)
+    )
+    arguments = ["compare", "--data", SCENE, "--out", str(tmp_path / "o")]
+    assert main(arguments) == 0
+    assert main([*arguments, "--quick"]) == 0
+    assert quickened(asked[0]) == dataclasses.replace(asked[1], command=asked[0].command)
 
 
 def test_compare_writes_everything(tmp_path: Path, little_scene: Path) -> None:

@@ -125,7 +125,7 @@ def test_endpoints_are_the_parents_exactly(method: str, kind: str) -> None:
         assert content_hash(merged) == content_hash(parents[index])
 
 
-@pytest.mark.parametrize("kind", ["nerf_batch_norm", "siren"])
+@pytest.mark.parametrize("kind", ["tiny_nerf_skip", "nerf_batch_norm", "siren"])
 def test_parents_stay_untouched_and_runs_agree(method: str, kind: str) -> None:
     parents = [parent_for(method, kind, seed) for seed in (1, 2)]
     before = [content_hash(parent) for parent in parents]

@@ -131,7 +131,6 @@ def test_layers_take_their_own_and_the_lineage_says_so(method: str) -> None:
     assert "layers" not in uniform.record.lineage
 
 
-@pytest.mark.parametrize("kind", ["tiny_nerf_tanh_batch_norm", "nerf", "siren"])
 @pytest.mark.parametrize("method", LAYERWISE)
 def test_layers_that_all_say_the_same_are_one_list(method: str, kind: str) -> None:
     parents = two(kind)
