@@ -228,6 +228,24 @@ def small_outcome(**changes: Any) -> Outcome:
     return dataclasses.replace(whole, **changes)
 
 
+class Shell(Field):
+    """A sphere's shell, little more than a cell thick, with nothing beside it: as a ReLU does."""
+
+    radius, thickness, peak = 0.6, 0.02, 150.0
+
+    def __init__(self) -> None:
+        super().__init__(TinyNerfConfig(), BOX)
+
+    def raw(
+        self, positions: torch.Tensor, directions: torch.Tensor | None
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        away = (positions.norm(dim=-1) - self.radius).abs()
+        return self.peak * torch.relu(1 - 2 * away / self.thickness), torch.zeros_like(positions)
+
+    def activate_density(self, raw: torch.Tensor) -> torch.Tensor:
+        return raw
+
+
 def plain(shade: int) -> np.ndarray:
     """A picture of one grey."""
     return np.full((16, 16, 3), shade, np.uint8)

@@ -14,7 +14,7 @@ from torch.nn import functional as F
 
 from .errors import InputError
 from .occupancy import CHUNK, OccupancyGrid
-from .rendering import FRAMES, RadianceField, Renderer
+from .rendering import FRAMES, RadianceField, Renderer, first_look
 from .typing import Float, Tensor
 
 __all__ = ["BakedField", "preview"]
@@ -49,13 +49,14 @@ class BakedField:
         Args:
             field: The field.
             resolution: Points along each side of its box; a multiple of `factor`.
-            factor: How many times coarser the first look is.
+            factor: How many times coarser the first look is, unless the field is sharp.
 
         Raises:
             InputError: The resolution is no multiple of the factor.
         """
         if resolution % factor:
             raise InputError(f"points: expected a multiple of {factor}, received {resolution}")
+        factor = first_look(field, factor)
         coarse = OccupancyGrid(field.aabb, resolution // factor)
         coarse.update(field.density)
         cells = coarse.traces(factor)

@@ -31,6 +31,7 @@ __all__ = [
     "Sampling",
     "composite",
     "compositing_weights",
+    "first_look",
     "join",
     "render_rays",
 ]
@@ -58,15 +59,25 @@ class Sampling:
     def fitting(self, field: RadianceField) -> Sampling:
         """The same for a field, closer if it is sharp.
 
-        A sharp density, a ReLU's, is exactly zero right beside matter that is thinner than a cell:
-        a coarse first look finds no trace of it, and light reaches what seems hidden. On a
-        stranger's NeRF of lego this is worth 3 dB, and some tenths below what ever more samples
-        converge to (docs/howto/strangers.md).
+        On a stranger's NeRF of lego that is worth 3 dB (`bench/sharp_looks.py`).
         """
-        if not getattr(field, "sharp", False):
+        if not is_sharp(field):
             return self
         march = MarchSettings(self.march.step / 2, 1.0, self.march.hidden_below)
-        return Sampling(self.resolution, 1, march)
+        return Sampling(self.resolution, first_look(field, self.factor), march)
+
+
+def is_sharp(field: RadianceField) -> bool:
+    """Whether a density is exactly zero right beside matter thinner than a cell, as a ReLU's is.
+
+    A coarse first look finds no trace of such matter, and light reaches what seems hidden.
+    """
+    return bool(getattr(field, "sharp", False))
+
+
+def first_look(field: RadianceField, factor: int) -> int:
+    """How many times coarser than the grid a first look at this field may be."""
+    return 1 if is_sharp(field) else factor
 
 
 #: Scored pictures: within 0.05 dB of what ever more samples converge to (docs/research/speed.md).

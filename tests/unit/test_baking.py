@@ -6,7 +6,7 @@ from types import SimpleNamespace
 
 import pytest
 import torch
-from conftest import small_field
+from conftest import Shell, small_field
 from torch.nn import functional as F
 
 from memonf.baking import BakedField, preview
@@ -34,6 +34,17 @@ class SoftBall:
     ) -> tuple[torch.Tensor, torch.Tensor]:
         seen = directions if self.view_dependent else positions
         return self.density(positions), seen * 0.5 + 0.5
+
+
+def test_of_a_sharp_field_no_matter_is_missed(monkeypatch: pytest.MonkeyPatch) -> None:
+    points = OccupancyGrid(Shell().aabb, 120).centres()
+    matter = int((Shell().density(points) > 0).sum())
+    found = {}
+    for sharp in (False, True):
+        monkeypatch.setattr(Shell, "sharp", sharp)
+        found[sharp] = int((BakedField.of(Shell(), 120, 3).values[0] > 0).sum())
+    assert found[True] == matter
+    assert found[False] < 0.95 * matter
 
 
 def test_at_its_points_the_grid_holds_the_field_and_between_them_the_mean() -> None:

@@ -7,11 +7,10 @@ import math
 
 import pytest
 import torch
+from conftest import Shell
 from torch.nn import functional as F
 
 from memonf.cameras import Cameras, Rays
-from memonf.fields import Field
-from memonf.fields.tiny_nerf import TinyNerfConfig
 from memonf.occupancy import OccupancyGrid, any_within
 from memonf.rendering import PICTURES, Renderer, composite, compositing_weights, render_rays
 from memonf.sampling import MarchSettings, RaySamples, intersect_box, march
@@ -53,22 +52,6 @@ def test_two_slabs_blend_front_over_back() -> None:
     through = math.exp(-0.7)
     expected = (1 - through) * red + through * (1 - math.exp(-2.0)) * blue
     torch.testing.assert_close(seen.rgb[0], expected, atol=2e-3, rtol=0)
-
-
-class Shell(Field):
-    """A sphere's shell, little more than a cell thick, with nothing beside it: as a ReLU does."""
-
-    radius, thickness, peak = 0.6, 0.02, 150.0
-
-    def __init__(self) -> None:
-        super().__init__(TinyNerfConfig(), BOX)
-
-    def raw(self, positions, directions):
-        away = (positions.norm(dim=-1) - self.radius).abs()
-        return self.peak * F.relu(1 - 2 * away / self.thickness), torch.zeros_like(positions)
-
-    def activate_density(self, raw):
-        return raw
 
 
 def test_sharp_fields_are_looked_at_more_closely(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -254,7 +254,7 @@ def made_ready(field: Field | Blend, film: bool) -> tuple[Renderer, Renderer | N
         baked = BakedField.of(field, PICTURES.resolution, PICTURES.factor)
         return Renderer.of(field, grid=baked.grid), baked.renderer()
     renderer = Renderer.of(field)
-    return renderer, replace(renderer, march=FRAMES.march) if film else None
+    return renderer, replace(renderer, march=FRAMES.fitting(field).march) if film else None
 
 
 def already_trained(path: Path, fresh: Field) -> bool:

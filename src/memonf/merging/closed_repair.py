@@ -40,7 +40,7 @@ from .activation_matching import align_by_activations
 from .base import METHODS, SETTINGS, MergeMethod, MergeProblem, combine_params, settings_dataclass
 from .least_squares import run_through
 from .positions import Positions
-from .repair import PAPER, rescale_layer, weighted_moments
+from .repair import PAPER, overall_trust, rescale_layer, weighted_moments
 
 __all__ = ["ActivationMatchingClosedRepair", "Averaging", "averaging_moments"]
 
@@ -85,7 +85,7 @@ class ActivationMatchingClosedRepair(MergeMethod):
                 yield params
 
         merged = problem.field_with(combine_params(compared(), problem.coefficients))
-        weights = positions.trust.new_tensor(problem.coefficients) @ positions.trust
+        weights = overall_trust(problem.coefficients, positions)
         for name, averaging in watched.items():
             mean, deviation = weighted_moments(averaging.value, weights)
             module = merged.get_submodule(name)

@@ -46,7 +46,7 @@ __all__ = [
 #: Traced value -> mean and standard deviation of each unit.
 Statistics: TypeAlias = "dict[str, tuple[Float[Tensor, ' units'], Float[Tensor, ' units']]]"
 
-#: Points whose values stay in a core's cache: seven times as fast as all at once.
+#: Points whose values stay in a core's cache, which is several times as fast as all at once.
 CHUNK = 1024
 
 PAPER = "Jordan et al. 2022, REPAIR, arXiv 2211.08403"

@@ -35,7 +35,13 @@ from .activation_matching import align_by_activations
 from .base import METHODS, SETTINGS, MergeMethod, MergeProblem, settings_dataclass
 from .coefficients import Coefficients
 from .positions import Positions
-from .repair import Statistics, reestimate_running_statistics, rescale_layers, statistics_of
+from .repair import (
+    Statistics,
+    overall_trust,
+    reestimate_running_statistics,
+    rescale_layers,
+    statistics_of,
+)
 from .unit_maps import centred, map_units
 
 __all__ = ["ZipIt", "zip_units"]
@@ -166,7 +172,7 @@ class ZipIt(MergeMethod):
         targets: Statistics = {
             value: (sum_of(means, bias), sum_of(deviations, bias)) for bias, value in layers.items()
         }
-        overall = positions.trust.new_tensor(problem.coefficients) @ positions.trust
+        overall = overall_trust(problem.coefficients, positions)
         together = Positions(positions.inputs, overall[None])
         rescale_layers(symmetry, merged, [targets], Coefficients((1.0,)), together)
 

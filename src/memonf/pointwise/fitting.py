@@ -23,8 +23,8 @@ from ..training import (
     SHARED_SEED,
     TrainSettings,
     build_optimizers,
-    gather_state,
-    restore_state,
+    pack_state,
+    unpack_state,
 )
 from ..typing import Tensor
 from .truths import Truth
@@ -146,7 +146,7 @@ class Fitter:
     def state(self) -> dict[str, Tensor]:
         """Everything that the next step depends on, as named tensors."""
         counters = (self.step_count, self.loss)
-        return gather_state(self.field, self.optimizers, self.generator, counters)
+        return pack_state(self.field, self.optimizers, self.generator, counters)
 
     def restore(self, tensors: dict[str, Tensor]) -> None:
         """Continue from what `state` gave.
@@ -154,7 +154,7 @@ class Fitter:
         Raises:
             InputError: The state is of another field or optimiser.
         """
-        (steps, self.loss), _ = restore_state(tensors, self.field, self.optimizers, self.generator)
+        (steps, self.loss), _ = unpack_state(tensors, self.field, self.optimizers, self.generator)
         self.step_count = int(steps)
 
 

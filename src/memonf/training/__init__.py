@@ -6,7 +6,7 @@ from .params import build_optimizers
 from .run import train
 from .settings import TrainSettings
 from .start import DEFAULT_FIELD, INITIAL_PARAMS, SHARED_SEED, new_trainer
-from .state import gather_state, restore_state
+from .state import pack_state, unpack_state
 from .trainer import Progress, Trainer
 
 __all__ = [
@@ -17,8 +17,8 @@ __all__ = [
     "TrainSettings",
     "Trainer",
     "build_optimizers",
-    "gather_state",
+    "pack_state",
     "new_trainer",
-    "restore_state",
+    "unpack_state",
     "train",
 ]

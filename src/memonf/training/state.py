@@ -11,10 +11,10 @@ from ..errors import InputError
 from ..optimizers import Optimizer
 from ..typing import Tensor
 
-__all__ = ["gather_state", "restore_state"]
+__all__ = ["pack_state", "unpack_state"]
 
 
-def gather_state(
+def pack_state(
     field: nn.Module,
     optimizers: Sequence[Optimizer],
     generator: torch.Generator,
@@ -40,14 +40,14 @@ def gather_state(
     return tensors | {name: value.clone() for name, value in others.items()}
 
 
-def restore_state(
+def unpack_state(
     tensors: dict[str, Tensor],
     field: nn.Module,
     optimizers: Sequence[Optimizer],
     generator: torch.Generator,
     others: Sequence[str] = (),
 ) -> tuple[list[float], list[Tensor]]:
-    """Bring a fresh training to where `gather_state` looked; the counters and further tensors.
+    """Bring a fresh training to where `pack_state` looked; the counters and further tensors.
 
     Raises:
         InputError: The state is of another field or optimiser.

@@ -32,7 +32,7 @@ from ..sampling import MarchSettings, RaySamples, march
 from ..typing import Tensor
 from .params import build_optimizers
 from .settings import TrainSettings
-from .state import gather_state, restore_state
+from .state import pack_state, unpack_state
 
 __all__ = ["Progress", "Trainer"]
 
@@ -293,7 +293,7 @@ class Trainer:
 
     def state(self) -> dict[str, Tensor]:
         """Everything that the next step depends on, as named tensors."""
-        return gather_state(
+        return pack_state(
             self.field, self.optimizers, self.generator,
             (self.step_count, self.seconds, self.mean_error), grid=self.grid.density,
         )  # fmt: skip
@@ -304,7 +304,7 @@ class Trainer:
         Raises:
             InputError: The state is of another field or optimiser.
         """
-        (steps, self.seconds, self.mean_error), (density,) = restore_state(
+        (steps, self.seconds, self.mean_error), (density,) = unpack_state(
             tensors, self.field, self.optimizers, self.generator, ("grid",)
         )
         self.grid.density = density.to(self.grid.density)

@@ -292,7 +292,7 @@ def film_frames(look: Look, wanted: Wanted, path: CameraPath, count: int, size: 
             elevation=float(np.degrees(np.arctan2(away[2], flat))),
             field_of_view=float(np.degrees(wanted.field_of_view)),
         ).resized(size, size)  # fmt: skip
-    renderer = replace(look.still(crop=wanted.crop), march=FRAMES.march)
+    renderer = replace(look.still(crop=wanted.crop), march=FRAMES.fitting(look.shown).march)
     for view in range(len(cameras)):
         seen = join(list(renderer.strips(cameras, view)))
         seen = seen.reshape(cameras.height, cameras.width)
