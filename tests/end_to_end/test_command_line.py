@@ -13,13 +13,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from commands import SCENE, called, content_of, memonf
 from conftest import ARCHITECTURES, small_field, write_little_scene
 from PIL import Image
 
 from memonf.checkpoint import content_hash, load, save
 from memonf.cli import main
-from memonf.cli.compare import quickened
-from memonf.experiment import CompareSettings
 from memonf.fields import known
 from memonf.fields.tiny_nerf import TinyNerfConfig
 
@@ -28,28 +27,6 @@ VERBS = (
     "completion", "bench",
 )  # fmt: skip
 STEPS = ["--steps", "120", "--rays", "1024"]
-SCENE = "embedded:robot"
-
-
-def memonf(*args: str, status: int = 0) -> str:
-    """Run the command; returns standard output, or standard error for failures."""
-    done = subprocess.run(
-        [sys.executable, "-m", "memonf", *args], capture_output=True, text=True, check=False
-    )
-    assert done.returncode == status, done.stderr
-    assert "Traceback" not in done.stderr
-    return done.stdout if status == 0 else done.stderr
-
-
-def called(*args: str | Path, capsys) -> tuple[int, str]:
-    """Run the command in this process, which is quicker: status, and what `memonf` returns."""
-    before = signal.getsignal(signal.SIGTERM)
-    try:
-        status = main([str(arg) for arg in args])
-    finally:
-        signal.signal(signal.SIGTERM, before)
-    said = capsys.readouterr()
-    return status, said.out if status == 0 else said.err
 
 
 def score(path: Path, capsys, group: str = "all") -> float:
@@ -289,72 +266,7 @@ def test_same_seed_same_bytes(tmp_path: Path) -> None:
             "--width", "32", "--rays", "128",
             "--out", str(tmp_path / f"{name}.safetensors"), "--quiet",
         )  # fmt: skip
-    assert content(tmp_path / "a.safetensors") == content(tmp_path / "b.safetensors")
-
-
-def content(path: Path) -> str:
-    """Content hash; the file itself also records how many seconds the training took."""
-    return content_hash(load(path))
-
-
-#: A training that is long enough to be interrupted.
-LONG = [
-    "train", "--data", SCENE, "--group", "rear", "--seed", "1", "--rays", "128", "--width", "32",
-    "--steps", "120", "--quiet", "--out",
-]  # fmt: skip
-
-
-@pytest.fixture(scope="module")
-def uninterrupted(tmp_path_factory: pytest.TempPathFactory) -> str:
-    out = tmp_path_factory.mktemp("whole") / "whole.safetensors"
-    memonf(*LONG, str(out))
-    return content(out)
-
-
-@pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
-def test_interrupted_training_resumes_to_the_same_result(
-    tmp_path: Path, how, uninterrupted: str
-) -> None:
-    broken = tmp_path / "broken.safetensors"
-    running = subprocess.Popen(
-        [sys.executable, "-c", INTERRUPTIBLE, *LONG, str(broken)],
-        stderr=subprocess.PIPE, text=True,
-    )  # fmt: skip
-    state = broken.with_suffix(".training")
-    deadline = time.monotonic() + 60
-    while not state.exists() and time.monotonic() < deadline:
-        time.sleep(0.02)
-    running.send_signal(how)
-    _, said = running.communicate(timeout=60)
-    assert running.returncode == (-9 if how == signal.SIGKILL else 130), said
-    assert not broken.exists()
-    if how != signal.SIGKILL:
-        assert "--resume" in said
-    memonf(*LONG, str(broken), "--resume")
-    assert content(broken) == uninterrupted
-    assert not state.exists()
-
-
-#: Saves its state every step, so that an interruption always falls inside the training.
-INTERRUPTIBLE = """
-import sys
-import memonf.resume
-memonf.resume.INTERVAL = 0.05
-from memonf.cli import main
-sys.exit(main(sys.argv[1:]))
-"""
-
-
-def test_resume_refuses_other_settings(tmp_path: Path) -> None:
-    out = tmp_path / "field.safetensors"
-    common = ["train", "--data", SCENE, "--rays", "64", "--out", str(out), "--quiet"]
-    running = subprocess.Popen([sys.executable, "-c", INTERRUPTIBLE, *common, "--steps", "9999"])
-    while not out.with_suffix(".training").exists():
-        time.sleep(0.02)
-    running.send_signal(signal.SIGKILL)
-    running.wait()
-    said = memonf(*common, "--steps", "50", "--resume", status=2)
-    assert "begun with `steps` = 9999, now it is 50" in said
+    assert content_of(tmp_path / "a.safetensors") == content_of(tmp_path / "b.safetensors")
 
 
 @pytest.mark.parametrize(
@@ -424,73 +336,3 @@ def test_import_is_light() -> None:
         capture_output=True, text=True, check=True,
     ).stdout  # fmt: skip
     assert loaded.strip() == "False"
-
-
-def test_a_quick_experiment_is_short_and_otherwise_the_same() -> None:
-    whole = CompareSettings(SCENE, seeds=3, methods=("average",), frames=5)
-    quick = quickened(whole)
-    assert (quick.train.steps, quick.most_views, quick.size) == (300, 8, 96)
-    assert (quick.seeds, quick.methods, quick.frames) == (3, ("average",), 5)
-    assert quick.distill_steps < whole.distill_steps
-
-
-def test_quick_is_what_the_flag_means(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    asked: list[CompareSettings] = []
-    monkeypatch.setattr(
-        "memonf.cli.compare.run_compare", lambda settings, out, **_: asked.append(settings)
-    )
-    arguments = ["compare", "--data", SCENE, "--out", str(tmp_path / "o")]
-    assert main(arguments) == 0
-    assert main([*arguments, "--quick"]) == 0
-    assert quickened(asked[0]) == dataclasses.replace(asked[1], command=asked[0].command)
-
-
-def test_compare_writes_everything(tmp_path: Path, little_scene: Path) -> None:
-    out = tmp_path / "compare"
-    args = [
-        "compare",
-        "--data",
-        str(little_scene),
-        "--out",
-        str(out),
-        "--width",
-        "24",
-        "--depth",
-        "2",
-    ]
-    args += ["--groups", "left", "right", "--steps", "60", "--rays", "512", "--quiet"]
-    args += ["--most-views", "4", "--frames", "2", "--size", "24", "--curve-points", "3"]
-    args += ["--methods", "average", "weight_matching_repair", "--workers", "1"]
-    memonf(*args)
-    content = json.loads((out / "scores.json").read_text())
-    rows = content["rows"]
-    assert set(rows[0]) == {"name", "method", "group", "seed", "psnr", "ssim", "seconds"}
-    names = {row["name"] for row in rows}
-    plain = {"left", "right", "average", "weight_matching_repair"}
-    yardsticks = {"joint", "oracle", "oracle_batch_norm", "blend", "blend_by_distance"}
-    assert names == plain | {f"{name}_batch_norm" for name in plain} | yardsticks
-    psnr = {(row["name"], row["group"]): row["psnr"] for row in rows}
-    assert psnr["oracle", "left"] == psnr["left", "left"]
-    assert psnr["oracle", "right"] == psnr["right", "right"]
-    assert {row["group"] for row in rows} == {"left", "right", "all"}
-    assert content["settings"]["train"]["seed"] == 0
-    curves = json.loads((out / "curves.json").read_text())
-    assert [len(curve["psnr"]) for curve in curves] == [3, 3]
-    for name in ("scores.md", "curves.png", "reconstructions.png", "turntables.gif", "index.html"):
-        assert (out / name).stat().st_size > 500, name
-    assert len(list((out / "turntables").glob("*.webp"))) == len(names) - 2  # an oracle is no field
-    page = (out / "index.html").read_text()
-    assert "Turntable of joint" in page
-    led_to = re.findall(r'(?:src|href)="([^"]*)"', page)
-    assert all(address.startswith(("data:", "#")) for address in led_to)  # opens offline
-    # Called again, nothing is trained again.
-    stamp = (out / "fields" / "pair0" / "left.safetensors").stat().st_mtime_ns
-    less = [
-        "--without-batch-norm",
-        "--without-joint",
-        "--without-yardsticks",
-        "--methods",
-        "average",
-    ]
-    memonf(*args, *less)
-    assert (out / "fields" / "pair0" / "left.safetensors").stat().st_mtime_ns == stamp

@@ -24,7 +24,7 @@ from memonf.merging.activation_matching import align_by_activations
 from memonf.merging.base import MergeProblem
 from memonf.merging.dare import dropped
 from memonf.merging.fisher import fisher_of
-from memonf.merging.least_squares import layer_outputs, normal_equations
+from memonf.merging.least_squares import layer_outputs
 from memonf.merging.parents import Parents
 from memonf.merging.regmean import NormalEquations, own_points
 from memonf.merging.repair import weighted_moments
@@ -47,21 +47,6 @@ def knowing(kind: str, seed: int) -> Field:
 def problem_of(kind: str, coefficients: tuple[float, ...] = (0.7, 0.3)) -> MergeProblem:
     parents = Parents([knowing(kind, seed) for seed in range(1, 1 + len(coefficients))])
     return MergeProblem(parents, coefficients, seed=0)
-
-
-def test_sums_by_chunks_are_those_of_all_points() -> None:
-    """More points than a chunk, and not a multiple of it."""
-    generator = torch.Generator().manual_seed(0)
-    x, z = (5 + torch.randn(2500, size, generator=generator) for size in (7, 3))
-    weights = torch.rand(2500, generator=generator)
-    gram, products = normal_equations(x, z, weights)
-    whole = torch.cat([x, torch.ones(2500, 1)], 1).double()
-    torch.testing.assert_close(gram, whole.mT @ (weights[:, None] * whole), rtol=1e-6, atol=1e-4)
-    torch.testing.assert_close(products, whole.mT @ z.double(), rtol=1e-6, atol=1e-4)
-    mean, deviation = weighted_moments(x, weights)
-    shares = weights.double() / weights.double().sum()
-    torch.testing.assert_close(mean, shares @ x.double())
-    torch.testing.assert_close(deviation, (shares @ (x.double() - mean).square()).sqrt())
 
 
 # ── REPAIR in closed form ────────────────────────────────────────────────────────────────────────

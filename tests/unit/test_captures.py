@@ -8,56 +8,32 @@ from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
-import pycolmap
 import pytest
 import torch
+from capture_files import (
+    FISHEYE,
+    HEIGHT,
+    VIEWS,
+    WIDTH,
+    all_cameras,
+    assert_same_rays,
+    world_cameras,
+    write_pictures,
+    write_transforms,
+)
 from PIL import Image
 
 import memonf
-from memonf.cameras import Cameras, turntable
+from memonf.cameras import Cameras
 from memonf.cli import main
 from memonf.data.capture import HALF_SCENE, Layout
 from memonf.errors import DataError, InputError
 from memonf.export.survey import draw_survey, survey
 from memonf.export.transforms import transforms, write_data_set
-from memonf.lenses import Lenses
 from memonf.placement import Placement
 from memonf.training import new_trainer
 
 FOX = Path(os.environ.get("MEMONF_DATA", Path(__file__).parents[3] / "shared" / "data")) / "fox_8"
-WIDTH, HEIGHT, VIEWS = 24, 18, 9
-LENS = (0.09, -0.12, 0.02, 0.0, 0.003, -0.002)
-FISHEYE = (0.05, -0.01, 0.004, -0.001, 0.0, 0.0)
-
-
-def world_cameras(lens: tuple[float, ...] = LENS, fisheye: bool = False) -> Cameras:
-    """Nine cameras on an arc, tilted and far from the origin, as a capture's are."""
-    poses = turntable(
-        VIEWS, 24, 5.0, torch.tensor([10.0, -4.0, 2.0]), elevation=20.0
-    ).camera_to_world
-    focal = 21.0 + torch.arange(VIEWS)
-    intrinsics = torch.stack(
-        [focal, focal + 0.5, torch.full((VIEWS,), 11.0), torch.full((VIEWS,), 9.5)], 1
-    )
-    lenses = Lenses(torch.tensor([lens] * VIEWS), torch.full((VIEWS,), fisheye))
-    return Cameras(poses, intrinsics, WIDTH, HEIGHT, lenses)
-
-
-def write_pictures(folder: Path, ending: str = "png", **how: object) -> list[str]:
-    """One picture a view, each of one grey."""
-    folder.mkdir(parents=True, exist_ok=True)
-    names = [f"view_{view}.{ending}" for view in range(VIEWS)]
-    for view, name in enumerate(names):
-        pixels = np.full((HEIGHT, WIDTH, 3), 20 * view, np.uint8)
-        Image.fromarray(pixels).save(folder / name, **how)
-    return names
-
-
-def write_transforms(folder: Path, cameras: Cameras) -> Path:
-    names = [f"images/{name}" for name in write_pictures(folder / "images")]
-    file = folder / "transforms.json"
-    file.write_text(json.dumps(transforms(cameras, names)))
-    return folder
 
 
 @pytest.fixture
@@ -70,23 +46,6 @@ def edit(folder: Path, change: Callable[[dict], object]) -> None:
     content = json.loads(file.read_text())
     change(content)
     file.write_text(json.dumps(content))
-
-
-def all_cameras(folder: Path, place: object = "keep") -> Cameras:
-    """Cameras of all splits in the order of their names."""
-    scene = memonf.load_scene(folder, place=place)
-    parts = [scene.split(name) for name in scene.loaders]
-    names = [name for part in parts for name in part.names]
-    order = sorted(range(len(names)), key=lambda view: names[view])
-    return Cameras.join([part.cameras for part in parts])[order]
-
-
-def assert_same_rays(found: Cameras, expected: Cameras, tolerance: float = 2e-6) -> None:
-    assert (found.width, found.height) == (expected.width, expected.height)
-    for view in range(len(expected)):
-        here, there = found.view_rays(view), expected.view_rays(view)
-        torch.testing.assert_close(here.origins, there.origins, rtol=0, atol=1e-5)
-        torch.testing.assert_close(here.directions, there.directions, rtol=0, atol=tolerance)
 
 
 def test_transforms_json_gives_back_the_cameras(capture: Path) -> None:
@@ -228,73 +187,6 @@ def test_llff_gives_back_the_cameras(tmp_path: Path) -> None:
     assert float(seen.abs().max()) < HALF_SCENE
     (tmp_path / "images_4" / "view_0.png").unlink()
     with pytest.raises(DataError, match=r"8 pictures, .* has 9 poses"):
-        memonf.load_scene(tmp_path)
-
-
-def colmap_model(cameras: Cameras, model: str) -> pycolmap.Reconstruction:
-    """The cameras as COLMAP has them."""
-    found = pycolmap.Reconstruction()
-    for view in range(len(cameras)):
-        fx, fy, cx, cy = cameras.intrinsics[view].tolist()
-        k1, k2, k3, k4, p1, p2 = cameras.lenses.coefficients[view].tolist()
-        tail = {
-            "OPENCV": [k1, k2, p1, p2], "OPENCV_FISHEYE": [k1, k2, k3, k4], "PINHOLE": [],
-        }[model]  # fmt: skip
-        found.add_camera_with_trivial_rig(
-            pycolmap.Camera(camera_id=view + 1, model=model, width=WIDTH, height=HEIGHT,
-                            params=[fx, fy, cx, cy, *tail])
-        )  # fmt: skip
-        pose = cameras.camera_to_world[view].double().numpy()
-        rotation = pose[:, :3] @ np.diag([1.0, -1.0, -1.0])
-        matrix = np.concatenate([rotation.T, -rotation.T @ pose[:, 3:]], 1)
-        image = pycolmap.Image(image_id=view + 1, camera_id=view + 1, name=f"view_{view}.png")
-        found.add_image_with_trivial_frame(image, pycolmap.Rigid3d(matrix))
-    return found
-
-
-@pytest.mark.parametrize("kind", ["binary", "text"])
-@pytest.mark.parametrize("model", ["PINHOLE", "OPENCV", "OPENCV_FISHEYE"])
-def test_colmap_gives_back_the_cameras(kind: str, model: str, tmp_path: Path) -> None:
-    lens = {
-        "PINHOLE": (0.0,) * 6, "OPENCV": (0.09, -0.12, 0, 0, 0.003, -0.002),
-        "OPENCV_FISHEYE": FISHEYE,
-    }[model]  # fmt: skip
-    cameras = world_cameras(lens, model == "OPENCV_FISHEYE")
-    folder = tmp_path / "sparse" / "0"
-    folder.mkdir(parents=True)
-    getattr(colmap_model(cameras, model), f"write_{kind}")(folder)
-    write_pictures(tmp_path / "images")
-    assert_same_rays(all_cameras(tmp_path), cameras, 1e-5)
-
-
-@pytest.mark.parametrize("kind", ["binary", "text"])
-def test_of_models_that_colmap_did_not_join_the_largest_is_read(kind: str, tmp_path: Path) -> None:
-    cameras = world_cameras()
-    for number, part in (("0", [0, 1]), ("1", list(range(VIEWS))), ("10", [0])):
-        folder = tmp_path / "sparse" / number
-        folder.mkdir(parents=True)
-        getattr(colmap_model(cameras[part], "OPENCV"), f"write_{kind}")(folder)
-    write_pictures(tmp_path / "images")
-    scene = memonf.load_scene(tmp_path)
-    assert sum(len(scene.split(name)) for name in scene.loaders) == VIEWS
-    assert "model in `sparse/1`, 0 points" in scene.notes
-    assert any(note.startswith("3 models that were not joined") for note in scene.notes)
-
-
-@pytest.mark.parametrize("file", ["cameras.bin", "images.bin"])
-@pytest.mark.parametrize("keep", [0, 7, 40, 120])
-def test_broken_colmap_models_are_refused(file: str, keep: int, tmp_path: Path) -> None:
-    folder = tmp_path / "sparse"
-    folder.mkdir()
-    colmap_model(world_cameras(), "OPENCV").write_binary(folder)
-    write_pictures(tmp_path / "images")
-    content = (folder / file).read_bytes()
-    (folder / file).write_bytes(content[:keep])
-    with pytest.raises(DataError, match=r"COLMAP model|counts are not true"):
-        memonf.load_scene(tmp_path)
-    # A header that claims 2**40 entries.
-    (folder / file).write_bytes((1 << 40).to_bytes(8, "little") + content[8:])
-    with pytest.raises(DataError, match=r"COLMAP model|counts are not true"):
         memonf.load_scene(tmp_path)
 
 

@@ -1,0 +1,90 @@
+"""COLMAP's models: the cameras come back, the largest of several is read, lies are refused."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pycolmap
+import pytest
+from capture_files import (
+    FISHEYE,
+    HEIGHT,
+    VIEWS,
+    WIDTH,
+    all_cameras,
+    assert_same_rays,
+    world_cameras,
+    write_pictures,
+)
+
+import memonf
+from memonf.cameras import Cameras
+from memonf.errors import DataError
+
+
+def colmap_model(cameras: Cameras, model: str) -> pycolmap.Reconstruction:
+    """The cameras as COLMAP has them."""
+    found = pycolmap.Reconstruction()
+    for view in range(len(cameras)):
+        fx, fy, cx, cy = cameras.intrinsics[view].tolist()
+        k1, k2, k3, k4, p1, p2 = cameras.lenses.coefficients[view].tolist()
+        tail = {
+            "OPENCV": [k1, k2, p1, p2], "OPENCV_FISHEYE": [k1, k2, k3, k4], "PINHOLE": [],
+        }[model]  # fmt: skip
+        found.add_camera_with_trivial_rig(
+            pycolmap.Camera(camera_id=view + 1, model=model, width=WIDTH, height=HEIGHT,
+                            params=[fx, fy, cx, cy, *tail])
+        )  # fmt: skip
+        pose = cameras.camera_to_world[view].double().numpy()
+        rotation = pose[:, :3] @ np.diag([1.0, -1.0, -1.0])
+        matrix = np.concatenate([rotation.T, -rotation.T @ pose[:, 3:]], 1)
+        image = pycolmap.Image(image_id=view + 1, camera_id=view + 1, name=f"view_{view}.png")
+        found.add_image_with_trivial_frame(image, pycolmap.Rigid3d(matrix))
+    return found
+
+
+@pytest.mark.parametrize("kind", ["binary", "text"])
+@pytest.mark.parametrize("model", ["PINHOLE", "OPENCV", "OPENCV_FISHEYE"])
+def test_colmap_gives_back_the_cameras(kind: str, model: str, tmp_path: Path) -> None:
+    lens = {
+        "PINHOLE": (0.0,) * 6, "OPENCV": (0.09, -0.12, 0, 0, 0.003, -0.002),
+        "OPENCV_FISHEYE": FISHEYE,
+    }[model]  # fmt: skip
+    cameras = world_cameras(lens, model == "OPENCV_FISHEYE")
+    folder = tmp_path / "sparse" / "0"
+    folder.mkdir(parents=True)
+    getattr(colmap_model(cameras, model), f"write_{kind}")(folder)
+    write_pictures(tmp_path / "images")
+    assert_same_rays(all_cameras(tmp_path), cameras, 1e-5)
+
+
+@pytest.mark.parametrize("kind", ["binary", "text"])
+def test_of_models_that_colmap_did_not_join_the_largest_is_read(kind: str, tmp_path: Path) -> None:
+    cameras = world_cameras()
+    for number, part in (("0", [0, 1]), ("1", list(range(VIEWS))), ("10", [0])):
+        folder = tmp_path / "sparse" / number
+        folder.mkdir(parents=True)
+        getattr(colmap_model(cameras[part], "OPENCV"), f"write_{kind}")(folder)
+    write_pictures(tmp_path / "images")
+    scene = memonf.load_scene(tmp_path)
+    assert sum(len(scene.split(name)) for name in scene.loaders) == VIEWS
+    assert "model in `sparse/1`, 0 points" in scene.notes
+    assert any(note.startswith("3 models that were not joined") for note in scene.notes)
+
+
+@pytest.mark.parametrize("file", ["cameras.bin", "images.bin"])
+@pytest.mark.parametrize("keep", [0, 7, 40, 120])
+def test_broken_colmap_models_are_refused(file: str, keep: int, tmp_path: Path) -> None:
+    folder = tmp_path / "sparse"
+    folder.mkdir()
+    colmap_model(world_cameras(), "OPENCV").write_binary(folder)
+    write_pictures(tmp_path / "images")
+    content = (folder / file).read_bytes()
+    (folder / file).write_bytes(content[:keep])
+    with pytest.raises(DataError, match=r"COLMAP model|counts are not true"):
+        memonf.load_scene(tmp_path)
+    # A header that claims 2**40 entries.
+    (folder / file).write_bytes((1 << 40).to_bytes(8, "little") + content[8:])
+    with pytest.raises(DataError, match=r"COLMAP model|counts are not true"):
+        memonf.load_scene(tmp_path)
