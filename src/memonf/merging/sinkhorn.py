@@ -29,16 +29,15 @@ from ..matching.universe import LEAST_WEIGHT
 from ..optimizers import Adam
 from ..symmetry import Element, Params, Symmetry, in_double, inverse, transform
 from ..typing import Float, Tensor
-from .base import METHODS, SETTINGS, MergeMethod, MergeProblem, combine_params, settings_dataclass
+from .base import METHODS, SETTINGS, MergeMethod, MergeProblem, settings_dataclass
 from .midpoint import Questions
 from .positions import Positions
-from .repair import repair
 from .straight_through import (
     FREE_SHARE,
     Best,
     Found,
-    align_at_midpoint,
     align_in_turn,
+    combine_at_midpoint,
     mixed,
 )
 from .unit_maps import balancing_scales, map_units
@@ -107,10 +106,7 @@ class SinkhornRebasin(MergeMethod):
 
             return align_in_turn(middle, search)
 
-        found = align_at_midpoint(problem, aligned)
-        if self.repair:
-            return repair(problem, found, positions, fixed=True)
-        return combine_params(found, problem.coefficients)
+        return combine_at_midpoint(problem, aligned, positions, self.repair)
 
     def search(
         self,

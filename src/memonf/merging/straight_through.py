@@ -31,9 +31,10 @@ from ..typing import Tensor
 from .activation_matching import align_by_activations
 from .base import METHODS, SETTINGS, MergeMethod, MergeProblem, combine_params, settings_dataclass
 from .midpoint import Questions
+from .positions import Positions
 from .repair import repair
 
-__all__ = ["StraightThrough", "align_at_midpoint", "align_in_turn", "differentiable"]
+__all__ = ["StraightThrough", "align_in_turn", "combine_at_midpoint", "differentiable"]
 
 #: Share of the points anywhere in the box; the rest lie where the parents have density.
 FREE_SHARE = 0.25
@@ -86,10 +87,7 @@ class StraightThrough(MergeMethod):
 
             return align_in_turn(middle, search)
 
-        found = align_at_midpoint(problem, aligned)
-        if self.repair:
-            return repair(problem, found, positions, fixed=True)
-        return combine_params(found, problem.coefficients)
+        return combine_at_midpoint(problem, aligned, positions, self.repair)
 
     def search(
         self,
@@ -157,14 +155,19 @@ class Best:
         return {"error_at_start": self.first or 0.0, "error": self.error, "step": self.step}
 
 
-def align_at_midpoint(
-    problem: MergeProblem, align: Callable[[MergeProblem], list[Params]]
-) -> list[Params]:
-    """Params that are aligned as if all parents counted alike, found once for all coefficients.
+def combine_at_midpoint(
+    problem: MergeProblem,
+    align: Callable[[MergeProblem], list[Params]],
+    positions: Positions,
+    repaired: bool,
+) -> Params:
+    """Average parents that are aligned as if all counted alike, found once for all coefficients.
 
     Args:
         problem: The parents.
         align: Aligns the parents of a problem whose coefficients are equal; see `align_in_turn`.
+        positions: Where the statistics of the units are measured.
+        repaired: Whether they are corrected.
     """
     count = len(problem.parents)
     middle = replace(problem, coefficients=(1 / count,) * count, layers=(), report={})
@@ -174,7 +177,9 @@ def align_at_midpoint(
 
     found, figures = problem.remember("aligned at the midpoint", find)
     problem.report.update(figures)
-    return found
+    if repaired:
+        return repair(problem, found, positions, fixed=True)
+    return combine_params(found, problem.coefficients)
 
 
 def align_in_turn(
