@@ -2,7 +2,7 @@ r"""Seconds of a merge whose parents were merged before: the table in docs/viewe
 
     python bench/remerging.py front.safetensors rear.safetensors
 
-The first merge aligns; the others, at five coefficients, take that from the memory (median).
+The first merge aligns; the others, at five coefficients, reuse what it prepared (median).
 """
 
 from __future__ import annotations

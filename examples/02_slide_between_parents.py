@@ -7,9 +7,7 @@ from __future__ import annotations
 
 import argparse
 import time
-from collections.abc import Hashable
 from pathlib import Path
-from typing import Any
 
 import memonf
 from memonf.export.pictures import labelled_sheet, write_png
@@ -20,7 +18,7 @@ METHODS = ("average", "weight_matching", "activation_matching_repair")
 
 
 def main() -> None:
-    """Merge again and again; a memory keeps what does not hang on the coefficients."""
+    """Merge again and again; a merger keeps what does not depend on the coefficients."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("first", type=Path)
     parser.add_argument("second", type=Path)
@@ -32,14 +30,14 @@ def main() -> None:
     parents = [memonf.load(arguments.first), memonf.load(arguments.second)]
     cameras = field_turntable(parents[0], 1, arguments.size)
     shares = [step / (arguments.shares - 1) for step in range(arguments.shares)]
-    # Aligning takes most of a merge's time, and is the same for every coefficient.
-    memory: dict[Hashable, Any] = {}
     rows = []
     for method in METHODS:
         pictures, seconds = [], []
+        # Aligning takes most of a merge's time, and is the same for every coefficient.
+        merger = memonf.Merger(parents, method)
         for share in shares:
             began = time.perf_counter()
-            merged = memonf.merge(parents, method, coefficients=[1 - share, share], memory=memory)
+            merged = merger.at([1 - share, share])
             seconds.append(time.perf_counter() - began)
             view = memonf.Renderer.of(merged.field).view(cameras, 0)
             pictures.append(to_bytes(view.rgb))

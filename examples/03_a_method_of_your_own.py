@@ -12,15 +12,15 @@ import torch
 
 import memonf
 from memonf.evidence import predict
-from memonf.merging import METHODS, MergeMethod, MergeProblem
-from memonf.merging.base import SETTINGS, combine_params, settings_dataclass
-from memonf.merging.weight_matching import align_by_weights
+from memonf.merging import METHODS, SETTINGS, AlignedMethod, combine_params, settings_dataclass
+from memonf.merging.aligning import AlignedParents, ByWeights
+from memonf.merging.coefficients import Coefficients
 from memonf.symmetry import Params
 
 
 @METHODS.register("loudest")
 @settings_dataclass(**SETTINGS)
-class Loudest(MergeMethod):
+class Loudest(AlignedMethod):
     """Align by params; where one parent's param is much larger than the mean, take it alone.
 
     Attributes:
@@ -30,20 +30,26 @@ class Loudest(MergeMethod):
     summary = "units aligned by their params, loud params kept whole"
     paper = "an example of this repository"
     idempotent = True
+    align = ByWeights()
     ratio: float = 1.8
 
-    def combine(self, problem: MergeProblem) -> Params:
+    def combine(
+        self, state: AlignedParents, coefficients: Coefficients
+    ) -> tuple[Params, dict[str, float]]:
         """See `MergeMethod.combine`."""
-        aligned = list(align_by_weights(problem))
-        mean = combine_params(aligned, problem.coefficients)
+        aligned = list(state.params)
+        mean = combine_params(aligned, coefficients)
+        taken = 0
         merged = dict(mean)
         for name, tensor in mean.items():
             if not tensor.is_floating_point() or name == "aabb":
                 continue
             each = torch.stack([params[name] for params in aligned])
             loudest = each.gather(0, each.abs().argmax(0, keepdim=True))[0]
-            merged[name] = torch.where(loudest.abs() > self.ratio * tensor.abs(), loudest, tensor)
-        return merged
+            loud = loudest.abs() > self.ratio * tensor.abs()
+            merged[name] = torch.where(loud, loudest, tensor)
+            taken += int(loud.sum())
+        return merged, {"params_taken_alone": taken}
 
 
 def main() -> None:

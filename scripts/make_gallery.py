@@ -24,7 +24,7 @@ from memonf.export.pictures import labelled_sheet
 from memonf.export.turntables import field_turntable
 from memonf.export.video import to_bytes
 from memonf.fields import Field, build_field, known
-from memonf.merging import layer_variation, merge
+from memonf.merging import Merger, layer_variation, merge
 from memonf.rendering import RadianceField, Renderer
 from memonf.symmetry import find_symmetry, permute
 
@@ -92,11 +92,8 @@ def slid(parents: Sequence[Field]) -> np.ndarray:
     shares = [0.0, 0.2, 0.4, 0.6, 0.8, 1.0]
     rows = []
     for method in SLID:
-        memory: dict[object, object] = {}
-        fields = [
-            merge(parents, method, coefficients=[1 - share, share], memory=memory).field
-            for share in shares
-        ]
+        merger = Merger(parents, method)
+        fields = [merger.at([1 - share, share]).field for share in shares]
         pictures = [views(field, 4, [0])[0] for field in fields]
         rows.append((method.replace("_", "\n"), pictures))
     return labelled_sheet(rows, [f"{share:.0%} rear" for share in shares], cell=SIZE)

@@ -18,7 +18,7 @@ from .processes import Run
 
 __all__ = ["CASES", "Case", "Options", "Side"]
 
-CASES: Registry[Case] = Registry("benchmark case", "cases")
+CASES: Registry[Case] = Registry("benchmark case", package="cases", group="memonf.benchmark_cases")
 
 #: Measures one side once; every job that it times runs in a fresh process of its own.
 Side: TypeAlias = Callable[[Run], Measured]

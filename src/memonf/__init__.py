@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from .errors import MemonfError
     from .evaluation import Scores, evaluate
     from .fields import Field, FieldOutput, build_field
-    from .merging import MergeResult, merge
+    from .merging import Merger, MergeResult, merge
     from .recipe import Recipe, read_recipe
     from .rendering import Renderer
     from .training import TrainSettings, train
@@ -34,6 +34,7 @@ __all__ = [
     "FieldOutput",
     "MemonfError",
     "MergeResult",
+    "Merger",
     "Recipe",
     "Renderer",
     "Scene",
@@ -58,6 +59,7 @@ _MODULES = {
     "FieldOutput": "fields",
     "MemonfError": "errors",
     "MergeResult": "merging",
+    "Merger": "merging",
     "Recipe": "recipe",
     "Renderer": "rendering",
     "Scene": "data",

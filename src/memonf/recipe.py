@@ -23,8 +23,7 @@ from pydantic.dataclasses import dataclass
 from .checkpoint import save
 from .errors import InputError, nearest
 from .files import check_writable
-from .merging import MergeResult, merge
-from .merging.base import build_method
+from .merging import MergeResult, build_method, merge
 from .merging.coefficients import read_coefficients
 from .typing import PathLike
 

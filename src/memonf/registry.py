@@ -1,8 +1,8 @@
 """Names of field architectures and merge methods, found by one scan of a package.
 
-A registry knows a package (``memonf.fields``, ``memonf.merging``). The first look-up imports every
-module of that package once, so a new architecture or method is one new file; packages of third
-parties join through an entry point group of the same name.
+A registry knows the package of the project's own classes. The first look-up imports every module of
+it once, so a new architecture or method is one new file. Packages of third parties join through an
+entry-point group, whose name is a promise that no move of a module breaks.
 """
 
 from __future__ import annotations
@@ -25,12 +25,14 @@ class Registry(Generic[T]):
 
     Args:
         kind: What is registered, for messages (``"field"``, ``"merge method"``).
-        package: Dotted name of the package to scan; also the entry point group.
+        package: Dotted name of the package to scan.
+        group: Entry-point group through which other packages join.
     """
 
-    def __init__(self, kind: str, package: str) -> None:
+    def __init__(self, kind: str, *, package: str, group: str) -> None:
         self.kind = kind
         self.package = package
+        self.group = group
         self._classes: dict[str, type[T]] = {}
         self._scanned = False
 
@@ -77,5 +79,5 @@ class Registry(Generic[T]):
         package = importlib.import_module(self.package)
         for module in pkgutil.iter_modules(package.__path__):
             importlib.import_module(f"{self.package}.{module.name}")
-        for entry in entry_points(group=self.package):
+        for entry in entry_points(group=self.group):
             entry.load()

@@ -18,17 +18,16 @@ from memonf.errors import MergeError
 from memonf.experiment import CompareSettings
 from memonf.fields import Field, build_field, known
 from memonf.knowledge import SOLID_RESOLUTION
-from memonf.merging import METHODS
+from memonf.merging import METHODS, MergeProblem
 from memonf.merging import merge as merge_checked
-from memonf.merging.activation_matching import align_by_activations
-from memonf.merging.base import MergeProblem
-from memonf.merging.dare import dropped
-from memonf.merging.fisher import fisher_of
-from memonf.merging.least_squares import layer_outputs
+from memonf.merging.aligning import ByActivations
+from memonf.merging.combining.fisher import fisher_of
+from memonf.merging.combining.least_squares import layer_outputs
+from memonf.merging.combining.regmean import NormalEquations, own_points
+from memonf.merging.combining.task_vectors import agreeing, dropped, trimmed
 from memonf.merging.parents import Parents
-from memonf.merging.regmean import NormalEquations, own_points
-from memonf.merging.repair import weighted_moments
-from memonf.merging.ties import agreeing, trimmed
+from memonf.merging.positions import Positions
+from memonf.merging.unit_statistics import weighted_moments
 from memonf.training import INITIAL_PARAMS, SHARED_SEED, TrainSettings
 
 merge = functools.partial(merge_checked, force=True)
@@ -44,24 +43,30 @@ def knowing(kind: str, seed: int) -> Field:
     return field
 
 
-def problem_of(kind: str, coefficients: tuple[float, ...] = (0.7, 0.3)) -> MergeProblem:
-    parents = Parents([knowing(kind, seed) for seed in range(1, 1 + len(coefficients))])
-    return MergeProblem(parents, coefficients, seed=0)
+def problem_of(kind: str, parents: int = 2) -> MergeProblem:
+    return MergeProblem(Parents([knowing(kind, seed) for seed in range(1, 1 + parents)]))
 
 
 # ── REPAIR in closed form ────────────────────────────────────────────────────────────────────────
 
 
-def parent_moments(problem: MergeProblem, points: int) -> tuple[list, list, torch.Tensor]:
+def aligned_fields(problem: MergeProblem, positions: Positions) -> list[Field]:
+    aligned = ByActivations().align(problem, positions)
+    return [problem.field_with(params) for params in aligned.params]
+
+
+def parent_moments(
+    problem: MergeProblem, coefficients: tuple[float, ...], points: int
+) -> tuple[list, list, torch.Tensor]:
     """Moments and pre-activations of the aligned parents, and the merge's weight of each point."""
     positions = problem.positions(points, 0.25, use_knowledge=True)
-    aligned = [problem.field_with(p) for p in align_by_activations(problem, positions)]
+    aligned = aligned_fields(problem, positions)
     values = [dict(layer_outputs(field, positions)) for field in aligned]
     moments = [
         {name: weighted_moments(value, trust) for name, value in outputs_.items()}
         for outputs_, trust in zip(values, positions.trust, strict=True)
     ]
-    weights = torch.tensor(problem.coefficients) @ positions.trust
+    weights = torch.tensor(coefficients) @ positions.trust
     return moments, values, weights
 
 
@@ -69,7 +74,7 @@ def parent_moments(problem: MergeProblem, points: int) -> tuple[list, list, torc
 def test_closed_repair_restores_a_layer_whose_inputs_are_those_of_the_parents(kind_: str) -> None:
     """The first layer reads what the parents' first layers read: it reaches the targets exactly."""
     problem = problem_of(kind_)
-    moments, _, weights = parent_moments(problem, POINTS)
+    moments, _, weights = parent_moments(problem, (0.7, 0.3), POINTS)
     parents = list(problem.parents)
     method = "activation_matching_closed_repair"
     merged = merge(parents, method, coefficients=[0.7, 0.3], points=POINTS).field
@@ -84,8 +89,8 @@ def test_closed_repair_restores_a_layer_whose_inputs_are_those_of_the_parents(ki
 def test_closed_repair_scales_by_the_formula_of_variances_and_covariances() -> None:
     """All layers: the factor is Σ c σ over the deviation that the parents' moments foretell."""
     coefficients = (0.5, 0.3, 0.2)
-    problem = problem_of("tiny_nerf", coefficients)
-    moments, values, weights = parent_moments(problem, POINTS)
+    problem = problem_of("tiny_nerf", len(coefficients))
+    moments, values, weights = parent_moments(problem, coefficients, POINTS)
     parents = list(problem.parents)
     chosen = {"coefficients": coefficients, "points": POINTS}
     plain = merge(parents, "activation_matching", **chosen).field
@@ -108,7 +113,7 @@ def test_closed_repair_scales_by_the_formula_of_variances_and_covariances() -> N
 @pytest.mark.parametrize("kind_", ["tiny_nerf", "tiny_nerf_batch_norm"])
 def test_closed_repair_never_runs_the_merged_field(kind_: str, monkeypatch) -> None:
     """Only parents are evaluated, each once in its aligned copy."""
-    from memonf.merging import closed_repair
+    from memonf.merging.correcting import closed_repair
 
     seen: list[str] = []
 
@@ -123,7 +128,7 @@ def test_closed_repair_never_runs_the_merged_field(kind_: str, monkeypatch) -> N
     monkeypatch.setattr(closed_repair, "run_through", noting(closed_repair.run_through, 0))
     problem = problem_of(kind_)
     positions = problem.positions(POINTS, 0.25, use_knowledge=True)
-    aligned = [problem.field_with(p) for p in align_by_activations(problem, positions)]
+    aligned = aligned_fields(problem, positions)
     merge(list(problem.parents), "activation_matching_closed_repair", points=POINTS)
     assert seen == [content_hash(field) for field in aligned]
 
@@ -197,7 +202,7 @@ def test_regmean_without_off_diagonals_weighs_each_input_by_its_power() -> None:
 
 
 def test_each_parents_own_points_are_those_drawn_from_it() -> None:
-    problem = problem_of("tiny_nerf", (0.5, 0.25, 0.25))
+    problem = problem_of("tiny_nerf", 3)
     positions = problem.positions(90, 0.0, use_knowledge=False)
     parts = [own_points(positions, number).inputs[0] for number in range(3)]
     assert [len(part) for part in parts] == [30, 30, 30]
@@ -209,12 +214,12 @@ def test_each_parents_own_points_are_those_drawn_from_it() -> None:
 
 @pytest.mark.parametrize("kind_", ["tiny_nerf_skip", "tiny_nerf_batch_norm", "nerf"])
 def test_fisher_is_that_of_each_points_own_gradient(kind_: str, monkeypatch) -> None:
-    monkeypatch.setattr("memonf.merging.fisher.CHUNK", 5)
+    monkeypatch.setattr("memonf.merging.combining.fisher.CHUNK", 5)
     problem = problem_of(kind_)
     positions = problem.positions(12, 0.25, use_knowledge=True)
     with torch.no_grad():
-        found = fisher_of(problem.field_with(problem.params(1)), positions, 1)
-    field = problem.field_with(problem.params(1))
+        found = fisher_of(problem.field_with(problem.params[1]), positions, 1)
+    field = problem.field_with(problem.params[1])
     cell = 2.0 / SOLID_RESOLUTION
     expected = {name: torch.zeros_like(param) for name, param in field.named_parameters()}
     for point in range(12):

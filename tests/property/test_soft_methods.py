@@ -14,14 +14,14 @@ from memonf.fields import Field, build_field
 from memonf.fields.nerf import NerfConfig
 from memonf.fields.siren import SirenConfig
 from memonf.fields.tiny_nerf import TinyNerfConfig
+from memonf.merging import MergeProblem
 from memonf.merging import merge as merge_checked
-from memonf.merging.base import MergeProblem
-from memonf.merging.midpoint import Questions
-from memonf.merging.optimal_transport import linear_program, transport_plan
+from memonf.merging.combining.transport import linear_program, transport_plan
+from memonf.merging.combining.zipit import slot_maps, zip_units
+from memonf.merging.distillation.targets import Questions
+from memonf.merging.midpoint.sinkhorn import sinkhorn
 from memonf.merging.parents import Parents
-from memonf.merging.sinkhorn import sinkhorn
 from memonf.merging.unit_maps import map_units
-from memonf.merging.zipit import slot_maps, zip_units
 from memonf.symmetry import find_symmetry, permute
 
 #: Random fields are of no common scene, and would be refused.
@@ -164,8 +164,8 @@ def test_only_widths_may_differ(name: str, one, other, key: str) -> None:
 def test_the_midpoint_is_judged_by_what_parents_say() -> None:
     """A parent answers its own questions without error, and the gradient points there."""
     field = small_field("tiny_nerf")
-    problem = MergeProblem(Parents([field, copy.deepcopy(field)]), (0.5, 0.5), seed=0)
-    questions = Questions.of(problem, rays=64)
+    problem = MergeProblem(Parents([field, copy.deepcopy(field)]))
+    questions = Questions.of(problem, (0.5, 0.5), rays=64)
     state = dict(field.state_dict())
     with torch.no_grad():
         assert float(questions.error(state)) < 1e-10

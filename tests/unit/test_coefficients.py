@@ -13,11 +13,9 @@ from conftest import outputs, relative_difference, small_field
 from memonf.checkpoint import content_hash, load, save
 from memonf.errors import InputError
 from memonf.fields import Field, known
-from memonf.merging import METHODS
+from memonf.merging import METHODS, combine_params
 from memonf.merging import merge as merge_checked
-from memonf.merging.base import MergeProblem, combine_params
 from memonf.merging.coefficients import Coefficients, check_coefficients, read_coefficients
-from memonf.merging.parents import Parents
 
 #: Random fields are of no common scene, and would be refused.
 merge = functools.partial(merge_checked, force=True)
@@ -63,14 +61,6 @@ def test_each_tensor_is_combined_by_its_own() -> None:
     assert out["a"].tolist() == [2.5, 5.0]
     assert out["b"].tolist() == [6.0]
     assert combine_params(params, [0.5, 0.5])["a"].tolist() == [2.0, 4.0]
-
-
-def test_a_problem_tells_them_by_tensor() -> None:
-    parents = Parents(two())
-    problem = MergeProblem(parents, (0.5, 0.5), 0, layers=(("head.*", (0.2, 0.8)),))
-    assert problem.coefficients == (0.5, 0.5)
-    assert problem.coefficients_of("head.bias") == (0.2, 0.8)
-    assert problem.coefficients_of("layers.0.bias") == (0.5, 0.5)
 
 
 @pytest.mark.parametrize(

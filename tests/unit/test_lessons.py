@@ -11,8 +11,9 @@ from conftest import BOX
 from memonf.cameras import Cameras, look_at
 from memonf.fields import Field, FieldConfig, known
 from memonf.knowledge import SOLID_RESOLUTION, union
-from memonf.merging.base import MergeProblem
-from memonf.merging.lessons import (
+from memonf.merging import MergeProblem
+from memonf.merging.distillation.asking import ask_parents
+from memonf.merging.distillation.lessons import (
     FULL_WEIGHT,
     LEAST_KEPT,
     LEAST_SENSITIVITY,
@@ -25,7 +26,6 @@ from memonf.merging.lessons import (
     ray_error,
 )
 from memonf.merging.parents import Parents
-from memonf.merging.teaching import ask_parents
 from memonf.occupancy import OccupancyGrid
 from memonf.rendering import compositing_weights
 from memonf.sampling import MarchSettings, RaySamples, march
@@ -306,9 +306,9 @@ def test_parents_share_the_rays_by_coefficients_and_cameras(ball) -> None:
     cameras = Cameras.pinhole(poses, 70.0, 32, 32)
     other.record = dataclasses.replace(other.record, cameras=cameras)
     shared = shared_of(ball, other)
+    problem = MergeProblem(Parents([ball, other]))
     for coefficients in ((0.5, 0.5), (0.75, 0.25)):
-        problem = MergeProblem(Parents([ball, other]), coefficients, seed=0)
-        lessons = ask_parents(problem, shared, 800)
+        lessons = ask_parents(problem, coefficients, shared, 800)
         drawn = sorted(one.drawn for one in lessons)
         weights = (coefficients[0], 3 * coefficients[1])
         assert drawn == sorted(800 * weight / sum(weights) for weight in weights)

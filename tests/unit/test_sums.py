@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import torch
 
-from memonf.merging.least_squares import normal_equations
-from memonf.merging.repair import weighted_moments
+from memonf.merging.combining.least_squares import normal_equations
+from memonf.merging.unit_statistics import weighted_moments
 
 
 def test_sums_by_chunks_are_those_of_all_points() -> None:

@@ -34,6 +34,9 @@ __all__ = ["run"]
 
 DEFAULT = "distill"
 
+#: Flags that name parts of a method; without --method they make one that has no name of its own.
+PARTS = {"align", "combine_by", "correct"}
+
 WHY = (
     f"  chosen: {DEFAULT}, because it asks each parent only where that parent saw, and takes\n"
     "  parents of any kind; weight-space methods are faster and far less faithful "
@@ -45,6 +48,8 @@ EXAMPLES = """\
   memonf merge front.safetensors rear.safetensors --method weight_matching --out merged.safetensors
   memonf merge a.safetensors b.safetensors c.safetensors --coefficients 0.5 0.3 0.2 \\
                --method activation_matching_repair --out merged.safetensors
+  memonf merge front.safetensors rear.safetensors --align both --combine-by fisher \\
+               --correct repair --out merged.safetensors
   memonf merge wide.safetensors narrow.safetensors --student tiny_nerf \\
                --student-config width 96 --budget 20 --out merged.safetensors
   memonf merge --recipe merge.yaml
@@ -93,7 +98,8 @@ def run(args: Sequence[str]) -> None:
     )
     file = flag_value(args, "--recipe", "")
     basis = read_recipe(file) if file else Recipe()
-    method = METHODS[flag_value(args, "--method", basis.method)]
+    parts_named = PARTS & flags_given(args) and "method" not in flags_given(args)
+    method = METHODS["composed" if parts_named else flag_value(args, "--method", basis.method)]
     options = parse(with_settings(Merge, settings=method), "merge", args, EXAMPLES + table)
     recipe = with_flags(basis, method.name, options, flags_given(args))
     if recipe.out is None:
@@ -129,7 +135,7 @@ def run(args: Sequence[str]) -> None:
     )
     for pattern, own in result.report.get("layers", ()):
         print(f"  {pattern}: coefficients {' '.join(f'{share:.3g}' for share in own)}")
-    if not file and "method" not in flags_given(args):
+    if not file and "method" not in flags_given(args) and not parts_named:
         print(WHY)
     if found is not None:
         print(in_words(found))

@@ -106,5 +106,9 @@ class CompareSettings:
                 METHODS[name]
             return list(self.methods or SHOWN)
         shared = self.train.initialization == "shared"
-        names = [name for name in METHODS if shared or not METHODS[name].needs_ancestor]
+        names = [
+            name
+            for name in METHODS
+            if METHODS[name].listed and (shared or not METHODS[name].needs_ancestor)
+        ]
         return [*SHOWN, *(name for name in names if name not in SHOWN)]

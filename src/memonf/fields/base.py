@@ -40,7 +40,7 @@ __all__ = [
     "shifted_softplus",
 ]
 
-FIELDS: Registry[Field] = Registry("field", "memonf.fields")
+FIELDS: Registry[Field] = Registry("field", package="memonf.fields", group="memonf.architectures")
 
 CONFIG_RULES = ConfigDict(extra="forbid")
 

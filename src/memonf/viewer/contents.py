@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Sequence
-from typing import Any
+from collections.abc import Sequence
 
 from ..errors import InputError, MergeError
 from ..fields import Field
-from ..merging import METHODS, MergeProblem, merge
-from ..merging.ancestor import find_ancestor
+from ..merging import METHODS, MergeProblem, Merger
+from ..merging.combining.task_vectors import find_ancestor
 from ..merging.parents import Parents, check_alike
 
 __all__ = ["Contents"]
@@ -32,7 +31,7 @@ class Contents:
         self.fields = {**self.parents, **distinct(others or {})}
         self.methods: tuple[str, ...] = ()
         self.why_none = ""
-        self._memory: dict[Hashable, Any] = {}
+        self._mergers: dict[str, Merger] = {}
         if len(parents) < 2:
             self.why_none = "a merge takes two parents or more"
             return
@@ -45,7 +44,9 @@ class Contents:
         self.methods = tuple(
             name
             for name in METHODS
-            if not METHODS[name].function_space and (related or not METHODS[name].needs_ancestor)
+            if METHODS[name].listed
+            and not METHODS[name].function_space
+            and (related or not METHODS[name].needs_ancestor)
         )
 
     @property
@@ -73,10 +74,9 @@ class Contents:
             return self.fields[name]
         if name not in self.methods:
             raise InputError(f"nothing called `{name}` is open; there are {', '.join(self.names)}")
-        parents: Sequence[Field] = list(self.parents.values())
-        return merge(
-            parents, name, coefficients=self.coefficients(share), force=True, memory=self._memory
-        ).field
+        if name not in self._mergers:
+            self._mergers[name] = Merger(list(self.parents.values()), name, force=True)
+        return self._mergers[name].at(self.coefficients(share)).field
 
 
 def distinct(fields: dict[str, Field]) -> dict[str, Field]:
@@ -86,9 +86,8 @@ def distinct(fields: dict[str, Field]) -> dict[str, Field]:
 
 def share_an_ancestor(parents: Sequence[Field]) -> bool:
     """Whether the parents were trained from the same params, which can be drawn anew."""
-    equal = (1 / len(parents),) * len(parents)
     try:
-        find_ancestor(MergeProblem(Parents(parents), equal, seed=0), file="")
+        find_ancestor(MergeProblem(Parents(parents)), file="")
     except MergeError:
         return False
     return True

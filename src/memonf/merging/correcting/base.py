@@ -1,0 +1,38 @@
+"""What correcting is: a merged unit gets back the statistics that combining took from it."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import ClassVar, TypeAlias
+
+from ...symmetry import Params
+from ..aligning.base import AlignedParents
+from ..coefficients import Coefficients
+from ..combined import Combined
+
+__all__ = ["Correct", "CorrectAt", "Uncorrected"]
+
+#: Corrects what was combined at some coefficients.
+CorrectAt: TypeAlias = "Callable[[Combined, Coefficients], Params]"
+
+
+class Correct(ABC):
+    """Base of corrections."""
+
+    #: Does it look at activations?
+    needs_positions: ClassVar[bool] = False
+
+    @abstractmethod
+    def prepare(self, aligned: AlignedParents) -> CorrectAt:
+        """Do what does not depend on the coefficients; return what corrects at any of them."""
+
+
+@dataclass(frozen=True)
+class Uncorrected(Correct):
+    """The params as they were combined."""
+
+    def prepare(self, aligned: AlignedParents) -> CorrectAt:
+        """See `Correct.prepare`."""
+        return lambda combined, coefficients: combined.params

@@ -1,0 +1,84 @@
+"""Asking the parents: their answers along rays of their own cameras, or at points."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+
+from ...cameras import Cameras
+from ...errors import MergeError
+from ...knowledge import assumed_cameras
+from ..parents import ParentFacts
+from ..problem import MergeProblem
+from .lessons import BLOCK, Lesson, SharedGrid, draw_lesson, draw_point_lesson, join_lessons
+
+__all__ = ["ask_parents", "cameras_of"]
+
+
+def ask_parents(
+    problem: MergeProblem,
+    coefficients: Sequence[float],
+    shared: SharedGrid,
+    rays: int | None,
+    seconds: float | None = None,
+) -> list[Lesson]:
+    """The answers of all parents along rays of their own cameras, one parent after the other.
+
+    Parents share the rays by coefficients and numbers of cameras. They are asked in the order of
+    their content, so that the order in which they are given does not matter.
+
+    Args:
+        problem: The parents.
+        coefficients: Weight of each parent, sum 1.
+        shared: Where samples are taken.
+        rays: Rays in all; None to ask for `seconds`.
+        seconds: Time for all; each parent gets its part of it, and what the slowest answers in its
+            part, in proportion, is what counts of all.
+
+    Returns:
+        One lesson for each parent with a coefficient above 0.
+
+    Raises:
+        MergeError: A parent has nothing to teach.
+    """
+    facts = problem.parents.facts
+    cameras = [cameras_of(parent) for parent in facts]
+    weight = [share * len(own) for share, own in zip(coefficients, cameras, strict=True)]
+    order = sorted(range(len(facts)), key=lambda number: (facts[number].content, number))
+    lessons, parts = [], []
+    for number in order:
+        if weight[number] == 0:
+            continue
+        parent, generator = problem.parents[number], problem.generator(number)
+        own = cameras[number].to(parent.aabb.device)
+        part = weight[number] / sum(weight)
+        until = time.perf_counter() + part * (seconds or 0.0)
+        blocks = []
+        drawn, wanted = 0, None if rays is None else max(1, round(rays * part))
+        while drawn < wanted if wanted else not drawn or time.perf_counter() < until:
+            count = min(BLOCK, wanted - drawn) if wanted else BLOCK
+            if parent.asked_along == "points":
+                seen = problem.knowledge[number]
+                blocks.append(draw_point_lesson(parent, seen, shared, count, generator))
+            else:
+                blocks.append(draw_lesson(parent, own, shared, count, generator))
+            drawn += count
+        if not any(len(block.samples) for block in blocks):
+            raise MergeError(
+                f"parent {number + 1} has nothing to teach: no ray of its cameras meets matter; "
+                "look at it with `memonf render`, and leave it out"
+            )
+        lessons.append(join_lessons(blocks))
+        parts.append(part)
+    if rays is not None:
+        return lessons
+    least = min(lesson.drawn / part for lesson, part in zip(lessons, parts, strict=True))
+    return [
+        lesson.head(least * part / lesson.drawn)
+        for lesson, part in zip(lessons, parts, strict=True)
+    ]
+
+
+def cameras_of(facts: ParentFacts) -> Cameras:
+    """The cameras that a parent is asked along; assumed all round where they are unknown."""
+    return facts.record.cameras or assumed_cameras(facts.aabb)
