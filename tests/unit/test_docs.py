@@ -12,9 +12,11 @@ import memonf
 ROOT = Path(__file__).parents[2]
 
 
-def test_the_method_table_is_that_of_the_classes() -> None:
+@pytest.mark.parametrize("page", ["README.md", "docs/choosing.md"])
+def test_generated_tables_are_up_to_date(page: str) -> None:
+    """The methods, from their classes; the README's short tables, from docs/results.md."""
     done = subprocess.run(
-        [sys.executable, "scripts/update_tables.py", "README.md", "--check"],
+        [sys.executable, "scripts/update_tables.py", page, "--check"],
         cwd=ROOT, capture_output=True, text=True, check=False,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
@@ -48,9 +50,16 @@ def test_the_site_builds_without_a_warning(tmp_path: Path) -> None:
         assert not re.search(r"url\([\"']?(?:https?:)?//", style.read_text("utf-8")), style.name
 
 
-def test_the_table_of_repair_is_the_readmes() -> None:
+def test_the_readme_is_short() -> None:
+    text = (ROOT / "README.md").read_text("utf-8")
+    assert len(text.split()) <= 700
+    assert len(re.findall(r"\]\(docs/", text.partition("## Read on")[2])) <= 8
+
+
+def test_the_table_of_repair_is_that_of_the_results() -> None:
     """Averages and repaired averages on all views of lego, with and without batch norm."""
-    lego = (ROOT / "README.md").read_text("utf-8").partition("<!-- lego: begin -->")[2]
+    results = (ROOT / "docs" / "results.md").read_text("utf-8")
+    lego = results.partition("<!-- lego: begin -->")[2]
     lego = lego.partition("<!-- lego: end -->")[0]
     rows = {
         name + norm: figure
