@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from memonf.cli.options import Switch, parse, shown_command
+from memonf.cli.options import ResultsFolder, Switch, parse, shown_command
 from memonf.errors import InputError
 from memonf.files import check_writable, write_json, write_text
 
@@ -63,7 +63,7 @@ class Bench:
     """
 
     cases: tuple[str, ...] = ()
-    out: Path = Path("out/bench")
+    out: ResultsFolder = Path("out/bench")
     data: Path | None = None
     repeats: int = 2
     threads: int | None = None

@@ -19,13 +19,12 @@ from typing import Any, NoReturn
 import numpy as np
 import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
 
 from ._version import __version__
 from .cameras import Cameras
 from .errors import DataError, FieldFileError, InputError, nearest
 from .fields import FIELDS, Field, Record, build_field
-from .files import replacing
+from .files import write_tensors
 from .knowledge import Knowledge
 from .lenses import Lenses
 from .placement import Placement
@@ -106,11 +105,7 @@ def save(field: Field, path: PathLike) -> None:
         "training": record.training,
         "lineage": record.lineage,
     }
-    with replacing(path) as temporary:
-        try:
-            save_file(tensors, temporary, {"memonf": json.dumps(header, sort_keys=True)})
-        except SafetensorError as error:  # a full disk surfaces as this
-            raise OSError(str(error)) from error
+    write_tensors(path, tensors, {"memonf": json.dumps(header, sort_keys=True)})
 
 
 def load(path: PathLike, device: torch.device | str = "cpu") -> Field:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import os
 import re
 import reprlib
 from collections.abc import Callable, Hashable, Iterable
@@ -109,14 +110,14 @@ class Recipe:
         """Refuse one file given twice, and a result that cannot be written."""
         places: dict[Path, int] = {}
         for number, parent in enumerate(self.parents, 1):
-            first = places.setdefault(parent.resolve(), number)
+            first = places.setdefault(Path(os.path.realpath(parent)), number)
             if first != number and not self.force:
                 raise InputError(
                     f"parents {first} and {number} are the same file, {parent}; name each once, or "
                     "force the merge if you mean it (--force, force: true)"
                 )
         if self.out is not None:
-            if self.out.resolve() in places:
+            if Path(os.path.realpath(self.out)) in places:
                 raise InputError(f"--out {self.out}: is one of the parents; choose another name")
             check_writable(self.out)
 

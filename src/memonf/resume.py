@@ -18,16 +18,15 @@ from pathlib import Path
 from typing import Any, Protocol, TypeVar
 
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
 
 from .checkpoint import save
 from .errors import InputError
 from .fields import Field
-from .files import check_writable, replacing
+from .files import check_writable, destination, write_tensors
 from .training import INITIAL_PARAMS
 from .typing import PathLike, Tensor
 
-__all__ = ["Steps", "state_path", "train_to_file"]
+__all__ = ["Steps", "check_outputs", "state_path", "train_to_file"]
 
 #: Seconds between two renewals of the state file.
 INTERVAL = 15.0
@@ -67,6 +66,22 @@ def state_path(out: PathLike) -> Path:
     return Path(out).with_suffix(".training")
 
 
+def check_outputs(out: PathLike) -> None:
+    """Find out before long work whether the field file and the state beside it can be written.
+
+    Raises:
+        InputError: `out` has the name of the state.
+        OutputError: One of them cannot be written.
+    """
+    check_writable(out)
+    if state_path(out) == Path(out):
+        raise InputError(
+            f"--out {out}: names that end in {state_path(out).suffix} are those of unfinished "
+            "trainings; name a .safetensors"
+        )
+    check_writable(state_path(out))
+
+
 def train_to_file(
     trainer: Steps[Progress],
     out: PathLike,
@@ -88,7 +103,7 @@ def train_to_file(
         InputError: The state beside `out` is of a run with other settings.
         OutputError: `out` cannot be written.
     """
-    check_writable(out)
+    check_outputs(out)
     state = state_path(out)
     if resume and state.exists():
         restore_state(trainer, state)
@@ -107,7 +122,7 @@ def train_to_file(
                 raise KeyboardInterrupt
     field = trainer.finished()
     save(field, out)
-    state.unlink(missing_ok=True)
+    destination(state).unlink(missing_ok=True)
     return field
 
 
@@ -147,8 +162,7 @@ def save_state(trainer: Steps[Any], path: Path) -> None:
     """Write the state file whole or not at all."""
     tensors = {name: tensor.cpu().contiguous() for name, tensor in trainer.state().items()}
     settings = json.dumps(run_settings(trainer), sort_keys=True)
-    with replacing(path) as temporary:
-        save_file(tensors, temporary, {"memonf.training": settings})
+    write_tensors(path, tensors, {"memonf.training": settings})
 
 
 def restore_state(trainer: Steps[Any], path: Path) -> None:

@@ -288,7 +288,7 @@ def test_same_seed_same_bytes(tmp_path: Path) -> None:
         ),
         (
             ["train", "--data", SCENE, "--start", "x.safetensors", "--out", "x.safetensors"],
-            "--out x.safetensors: is the field to start from",
+            "--out x.safetensors: is the file of `start` as well",
         ),
         (["eval", "gone.safetensors", "--data", SCENE], "there is no such file"),
         (["merge", "a.safetensors", "--method", "averag", "--out", "x"], "did you mean `average`"),

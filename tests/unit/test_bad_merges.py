@@ -231,7 +231,7 @@ def test_a_missing_folder_is_made_and_a_bad_one_is_named(paths, tmp_path: Path, 
     before = paths[1].read_bytes()
     status, said = called("merge", *paths, *AVERAGE, "--out", paths[1], "--quiet", capsys=capsys)
     assert status == 2
-    assert "is one of the parents" in said
+    assert "is the file of `parents` as well" in said
     assert paths[1].read_bytes() == before
 
 

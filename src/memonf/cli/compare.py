@@ -13,12 +13,12 @@ from rich.table import Table
 from ..devices import pick_device
 from ..errors import InputError
 from ..experiment import DISTILL_STEPS, HALVES, CompareSettings, Outcome, compare
-from ..files import check_writable
-from ..report import headings, shown_figures, summary_rows, write_report
+from ..files import check_folder, check_writable
+from ..report import FILES, headings, shown_figures, summary_rows, write_report
 from ..training import TrainSettings
 from ..workers import default_workers
 from .data_options import FromData, radiance_field
-from .options import Switch, flag_value, parse, shown_command, with_settings
+from .options import ResultsFolder, Switch, flag_value, parse, shown_command, with_settings
 from .progress import jobs_progress
 
 __all__ = ["print_outcome", "run", "run_compare"]
@@ -61,7 +61,7 @@ class Compare(FromData):
         workers: Processes at work at once; one a core if left out.
     """
 
-    out: Path
+    out: ResultsFolder
     groups: tuple[str, str] = HALVES[0]
     seeds: int = 1
     quick: Switch = False
@@ -137,7 +137,11 @@ def quickened(settings: CompareSettings) -> CompareSettings:
 
 def run_compare(settings: CompareSettings, out: Path, *, quiet: bool, as_json: bool) -> Outcome:
     """Run the experiment, write the report, print the outcome."""
-    check_writable(out / "scores.json")
+    check_folder(out)
+    for name in ("fields", "knowledge", "turntables"):
+        check_folder(out / name)
+    for name in FILES:
+        check_writable(out / name)
     with jobs_progress(show=not quiet) as observe:
         outcome = compare(settings, out, observe)
     page = write_report(outcome, out)

@@ -115,7 +115,7 @@ def verb_flags(verb: str) -> dict[str, list[str]]:
     flag, names = DEPENDENT.get(verb, ("", ()))
     found: dict[str, list[str]] = {}
     for args in [[], *([flag, name] for name in names)]:
-        for action in described(verb, args):
+        for action in described(verb, args).actions:
             for option in action.option_strings:
                 if option.startswith("--") and "tyro" not in option:
                     found[option] = known_values(verb, option, action.choices)

@@ -14,9 +14,9 @@ from ..data import Scene, load_scene
 from ..errors import InputError
 from ..export.survey import draw_survey, survey
 from ..export.transforms import write_data_set
-from ..files import check_writable
+from ..files import check_fresh_folder
 from .data_options import chosen_place
-from .options import Common, parse
+from .options import Common, NewFile, ResultsFolder, parse
 
 __all__ = ["run"]
 
@@ -51,10 +51,10 @@ class Data(Common):
 
     action: Annotated[Literal["inspect", "split"], tyro.conf.Positional]
     data: Annotated[str, tyro.conf.Positional]
-    png: Path | None = None
+    png: NewFile | None = None
     groups: tuple[str, ...] = ("front", "rear")
     overlap: float = 0.0
-    out: Path | None = None
+    out: ResultsFolder | None = None
     front: Annotated[tuple[float, float] | None, tyro.conf.arg(metavar="X Y")] = None
     place: str = "auto"
     half_side: float | None = None
@@ -65,10 +65,12 @@ def run(args: Sequence[str]) -> None:
     """Run the verb."""
     options = parse(Data, "data", args, EXAMPLES)
     place = chosen_place(options.place)
-    if options.png is not None:
-        if options.action != "inspect" or options.png.suffix.lower() != ".png":
-            raise InputError(f"--png {options.png}: expected a name that ends in .png, for inspect")
-        check_writable(options.png)
+    if options.png is not None and (
+        options.action != "inspect" or options.png.suffix.lower() != ".png"
+    ):
+        raise InputError(f"--png {options.png}: expected a name that ends in .png, for inspect")
+    if options.action == "split":
+        check_split(options)
     scene = load_scene(options.data, front=options.front, place=place, half_side=options.half_side)
     content = split(scene, options) if options.action == "split" else inspect(scene, options)
     if options.json:
@@ -108,12 +110,24 @@ def placement_in_words(placement: dict[str, Any] | None) -> str:
     return f"turned upright, centred, times {placement['scale']:.6g}; undone on export"
 
 
-def split(scene: Scene, options: Data) -> dict[str, Any]:
-    """Write each part."""
+def check_split(options: Data) -> None:
+    """Refuse parts that cannot be written, before any is."""
     if options.out is None:
         raise InputError("--out: expected the folder to write the parts into, received none")
     if len(set(options.groups)) != len(options.groups) or not options.groups:
         raise InputError("--groups: expected one or more view groups, each once")
+    for group in options.groups:
+        check_fresh_folder(folder_of(group, options))
+
+
+def folder_of(group: str, options: Data) -> Path:
+    """Where the part of a view group goes."""
+    assert options.out is not None
+    return options.out / group.replace(" ", "_").replace("/", "_of_")
+
+
+def split(scene: Scene, options: Data) -> dict[str, Any]:
+    """Write each part."""
     parts = {}
     for group in options.groups:
         views = {"train": scene.views("train", group, options.overlap)}
@@ -123,7 +137,7 @@ def split(scene: Scene, options: Data) -> dict[str, Any]:
                     views[name] = scene.views(name, group, options.overlap)
                 except InputError:  # it has no such view: the part goes without
                     continue
-        folder = options.out / group.replace(" ", "_").replace("/", "_of_")
+        folder = folder_of(group, options)
         write_data_set(scene, views, folder)
         parts[group] = {
             "folder": str(folder), **{name: len(part) for name, part in views.items()}

@@ -11,7 +11,7 @@ from ..experiment import CompareSettings
 from ..training import TrainSettings
 from ..workers import default_workers
 from .compare import run_compare
-from .options import Common, parse, shown_command
+from .options import Common, ResultsFolder, parse, shown_command
 
 __all__ = ["run"]
 
@@ -36,7 +36,7 @@ class Demo(Common):
         steps: Training steps of each parent.
     """
 
-    out: Path = Path("demo")
+    out: ResultsFolder = Path("demo")
     scene: str = "robot"
     seed: int = 0
     steps: int = STEPS

@@ -20,9 +20,9 @@ from ..export.onnx import write_onnx
 from ..export.transforms import transforms, write_data_set
 from ..export.video import to_bytes
 from ..fields import Field
-from ..files import check_writable, write_json
+from ..files import check_fresh_folder, check_writable, write_json
 from ..rendering import Renderer
-from .options import Common, parse
+from .options import Common, Output, parse
 from .progress import counting_progress
 
 __all__ = ["run"]
@@ -64,7 +64,7 @@ class Export(Common):
     """
 
     field: Annotated[Path, tyro.conf.Positional]
-    out: Path
+    out: Annotated[Path, Output("any")]
     kind: Kind | None = None
     resolution: int | None = None
     level: float = LEVEL
@@ -76,8 +76,7 @@ def run(args: Sequence[str]) -> None:
     """Run the verb."""
     options = parse(Export, "export", args, EXAMPLES)
     kind = kind_of(options)
-    if kind != "views":
-        check_writable(options.out)
+    (check_fresh_folder if kind == "views" else check_writable)(options.out)
     field = load(options.field, pick_device(options.device))
     outcome = {"out": str(options.out), "kind": kind, **WRITERS[kind](field, options)}
     if options.json:

@@ -12,10 +12,9 @@ import tyro
 
 from ..devices import pick_device
 from ..fields.pointwise import PointConfig
-from ..files import check_writable
 from ..pointwise import FitSettings, Fitter, open_truth
-from ..resume import train_to_file
-from .options import Common, Switch, parse, with_settings
+from ..resume import check_outputs, train_to_file
+from .options import Common, NewFile, Switch, parse, with_settings
 from .progress import counting_progress, resumable
 
 __all__ = ["run"]
@@ -41,7 +40,7 @@ class Fit(Common):
     """
 
     source: Annotated[Path, tyro.conf.Positional]
-    out: Path
+    out: NewFile
     field: str = "sdf"
     group: str = "all"
     resume: Switch = False
@@ -51,7 +50,7 @@ def run(args: Sequence[str]) -> None:
     """Run the verb."""
     options = parse(with_settings(Fit, settings=FitSettings, config=PointConfig), "fit", args,
                     EXAMPLES)  # fmt: skip
-    check_writable(options.out)
+    check_outputs(options.out)
     truth = open_truth(options.source, options.field)
     settings = options.settings  # type: ignore[attr-defined]
     fitter = Fitter(

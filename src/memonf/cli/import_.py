@@ -16,10 +16,9 @@ from ..data import load_scene
 from ..devices import pick_device
 from ..errors import InputError
 from ..fields import Field, Record, known
-from ..files import check_writable
 from ..importing import import_field, read_layers
 from ..typing import Tensor
-from .options import Common, Switch, parse
+from .options import Common, NewFile, Switch, parse
 
 __all__ = ["run"]
 
@@ -58,7 +57,7 @@ class Import(Common):
     """
 
     checkpoint: Annotated[Path, tyro.conf.Positional]
-    out: Path
+    out: NewFile
     net: str = "fine"
     layers: Path | None = None
     uneven_frequencies: Switch = False
@@ -75,9 +74,6 @@ class Import(Common):
 def run(args: Sequence[str]) -> None:
     """Run the verb."""
     options = parse(Import, "import", args, EXAMPLES)
-    check_writable(options.out)
-    if options.out.resolve() == options.checkpoint.resolve():
-        raise InputError(f"--out {options.out}: is the checkpoint; choose another name")
     aabb, record = surroundings(options)
     layers = None if options.layers is None else read_layers(options.layers)
     field = import_field(

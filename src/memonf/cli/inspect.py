@@ -16,10 +16,10 @@ from ..devices import pick_device
 from ..errors import InputError
 from ..export.knowledge import draw_knowledge, knowledge_summary, summary_in_words
 from ..fields import Field, known
-from ..files import check_writable, write_text
+from ..files import write_text
 from ..recipe import recorded_recipe
 from ..symmetry import find_symmetry
-from .options import Common, parse
+from .options import Common, NewFile, parse
 
 __all__ = ["run"]
 
@@ -43,22 +43,18 @@ class Inspect(Common):
     """
 
     field: Annotated[Path, tyro.conf.Positional]
-    png: Path | None = None
-    recipe: Path | None = None
+    png: NewFile | None = None
+    recipe: NewFile | None = None
     seed: int = 0
 
 
 def run(args: Sequence[str]) -> None:
     """Run the verb."""
     options = parse(Inspect, "inspect", args, EXAMPLES)
-    if options.png is not None:
-        if options.png.suffix.lower() != ".png":
-            raise InputError(f"--png {options.png}: expected a name that ends in .png")
-        check_writable(options.png)
-    if options.recipe is not None:
-        if options.recipe.suffix.lower() not in (".yaml", ".yml"):
-            raise InputError(f"--recipe {options.recipe}: expected a name that ends in .yaml")
-        check_writable(options.recipe)
+    if options.png is not None and options.png.suffix.lower() != ".png":
+        raise InputError(f"--png {options.png}: expected a name that ends in .png")
+    if options.recipe is not None and options.recipe.suffix.lower() not in (".yaml", ".yml"):
+        raise InputError(f"--recipe {options.recipe}: expected a name that ends in .yaml")
     field = load(options.field, pick_device(options.device))
     if options.recipe is not None:
         write_recipe(field, options.field, options.recipe)

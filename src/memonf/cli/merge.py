@@ -15,12 +15,13 @@ from ..checkpoint import load
 from ..devices import pick_device
 from ..errors import InputError
 from ..evidence import Evidence, assess
-from ..files import check_writable
+from ..files import same_place
 from ..merging import METHODS, MergeResult
 from ..merging.parents import Parents
 from ..recipe import Recipe, read_recipe
 from .options import (
     Common,
+    NewFile,
     Switch,
     flag_value,
     flags_given,
@@ -81,10 +82,10 @@ class Merge(Common):
 
     parents: Annotated[tuple[Path, ...], tyro.conf.Positional] = ()
     recipe: Path | None = None
-    out: Path | None = None
+    out: NewFile | None = None
     method: str = DEFAULT
     coefficients: tuple[float, ...] = ()
-    report: Path | None = None
+    report: NewFile | None = None
     without_evidence: Switch = False
     force: Switch = False
     seed: int = 0
@@ -106,10 +107,13 @@ def run(args: Sequence[str]) -> None:
         raise InputError(
             "--out: expected the field file to write, received none; add `--out merged.safetensors`"
         )
-    if options.report is not None:
-        if options.report.suffix != ".html":
-            raise InputError(f"--report {options.report}: expected a name that ends in .html")
-        check_writable(options.report)
+    if options.report is not None and options.report.suffix != ".html":
+        raise InputError(f"--report {options.report}: expected a name that ends in .html")
+    for other in (options.recipe, options.report):
+        if other is not None and same_place(recipe.out, other):
+            raise InputError(
+                f"--out {recipe.out}: is the recipe or the report; choose another name"
+            )
     device = pick_device(options.device)
     with counting_progress(recipe.method, show=not options.quiet) as on_count:
         result = recipe.run(device, lambda share: on_count(round(100 * share), 100))

@@ -5,24 +5,30 @@ from __future__ import annotations
 import argparse
 import dataclasses
 import importlib
+import os
 import shlex
 import warnings
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated, Any, TypeVar, get_type_hints
+from typing import Annotated, Any, Literal, TypeVar, get_args, get_type_hints
 
 import tyro
 from pydantic import ValidationError
 
 from ..errors import InputError
+from ..files import check_folder, check_writable, destination, same_place
 from .main import module_of
 
 __all__ = [
     "Common",
+    "NewFile",
+    "Output",
+    "ResultsFolder",
     "Switch",
     "described",
     "flag_value",
     "flags_given",
+    "outputs_of",
     "parse",
     "shown_command",
     "with_settings",
@@ -33,6 +39,30 @@ T = TypeVar("T")
 #: A flag without a ``--no-`` twin.
 Switch = Annotated[bool, tyro.conf.FlagCreatePairsOff]
 
+
+@dataclasses.dataclass(frozen=True)
+class Output:
+    """Marks an option that names something to write; `parse` checks it before the verb begins.
+
+    Attributes:
+        kind: A ``file``, a ``folder`` that results are added to, or ``any`` of them, which the
+            verb tells apart and checks itself.
+    """
+
+    kind: Literal["file", "folder", "any"] = "file"
+
+    def check(self, path: Path) -> None:
+        """Refuse what cannot be written, see `memonf.files`."""
+        if self.kind == "any":
+            destination(path, folder=path.is_dir())
+        else:
+            (check_folder if self.kind == "folder" else check_writable)(path)
+
+
+#: A file to write, and a folder to write into.
+NewFile = Annotated[Path, Output()]
+ResultsFolder = Annotated[Path, Output("folder")]
+
 #: Asks a verb what it could be asked, instead of running it; for the shell's completion.
 DESCRIBE = "--describe-options"
 
@@ -40,8 +70,9 @@ DESCRIBE = "--describe-options"
 class Described(Exception):  # noqa: N818 - an answer, not an error
     """Carries a verb's options out of its `run`."""
 
-    def __init__(self, actions: list[argparse.Action]) -> None:
+    def __init__(self, options: type[Any], actions: list[argparse.Action]) -> None:
         super().__init__()
+        self.options = options
         self.actions = actions
 
 
@@ -64,12 +95,13 @@ def parse(options: type[T], verb: str, args: Sequence[str], examples: str) -> T:
     """Parse a verb's arguments; tyro prints mistakes and exits with status 2.
 
     Raises:
-        InputError: A setting is out of its range.
+        InputError: A setting is out of its range, or an output is an input.
+        OutputError: An output cannot be written.
     """
     if DESCRIBE in args:
         with warnings.catch_warnings():  # deprecated, with nothing in its place yet
             warnings.simplefilter("ignore", DeprecationWarning)
-            raise Described(tyro.extras.get_parser(options)._actions)
+            raise Described(options, tyro.extras.get_parser(options)._actions)
     about = (options.__doc__ or "").partition("Attributes:")[0].strip()
     description = f"{about}\n\nExamples:\n{examples}"
     parsed = tyro.cli(options, prog=f"memonf {verb}", args=list(args), description=description)
@@ -78,15 +110,66 @@ def parse(options: type[T], verb: str, args: Sequence[str], examples: str) -> T:
         for entry in dataclasses.fields(parsed)  # type: ignore[arg-type]
         if "settings" in entry.metadata
     }
-    return dataclasses.replace(parsed, **checked)  # type: ignore[type-var]
+    parsed = dataclasses.replace(parsed, **checked)  # type: ignore[type-var]
+    check_outputs(parsed)
+    return parsed
 
 
-def described(verb: str, args: Sequence[str]) -> list[argparse.Action]:
-    """The options that a verb has once `args` are given."""
+def outputs_of(options: type[Any]) -> dict[str, Output]:
+    """What a verb writes: attribute -> what is written there."""
+    found: dict[str, Output] = {}
+    for name, hint in get_type_hints(options, include_extras=True).items():
+        marks = [mark for part in (hint, *get_args(hint)) for mark in get_args(part)]
+        found.update((name, mark) for mark in marks if isinstance(mark, Output))
+    return found
+
+
+def check_outputs(options: Any) -> None:
+    """Refuse outputs that cannot be written, and those that are read or written by another name.
+
+    Raises:
+        InputError: Two options name one file.
+        OutputError: A device, a pipe, a protected file, …
+    """
+    outputs = outputs_of(type(options))
+    named = [
+        (entry.name, Path(path))
+        for entry in dataclasses.fields(options)
+        if "settings" not in entry.metadata
+        for path in paths_in(getattr(options, entry.name))
+    ]
+    for name, path in named:
+        if name not in outputs:
+            continue
+        outputs[name].check(path)
+        for other, elsewhere in named:
+            if other != name and same_place(path, elsewhere) and not path.is_dir():
+                raise InputError(
+                    f"--{flag_of(name)} {path}: is the file of `{flag_of(other)}` as well; choose "
+                    "another name"
+                )
+
+
+def paths_in(value: Any) -> list[str | Path]:
+    """The paths that an option holds; a text is one if a file has this name."""
+    if isinstance(value, Path):
+        return [value]
+    if isinstance(value, str):
+        return [value] if value and "\0" not in value and os.path.isfile(value) else []
+    return [path for part in value for path in paths_in(part)] if isinstance(value, tuple) else []
+
+
+def flag_of(attribute: str) -> str:
+    """An option as it is typed."""
+    return attribute.replace("_", "-")
+
+
+def described(verb: str, args: Sequence[str]) -> Described:
+    """The options that a verb has once `args` are given: their class, and as parsed."""
     try:
         importlib.import_module(f".{module_of(verb)}", __package__).run([*args, DESCRIBE])
     except Described as answer:
-        return answer.actions
+        return answer
     raise AssertionError(f"{verb} does not read its options by `parse`")
 
 

@@ -21,9 +21,8 @@ from ..export.pictures import write_png
 from ..export.turntables import PATHS, field_path, field_turntable
 from ..export.video import FORMATS, to_bytes, write_frames
 from ..fields import Field
-from ..files import check_writable
 from ..rendering import FRAMES, PICTURES, Renderer
-from .options import Common, Switch, parse
+from .options import Common, NewFile, Switch, parse
 from .progress import counting_progress
 
 __all__ = ["run"]
@@ -61,7 +60,7 @@ class Render(Common):
     """
 
     field: Annotated[Path, tyro.conf.Positional]
-    out: Path
+    out: NewFile
     turntable: Switch = False
     path: str | None = None
     frames: int = 60
@@ -92,7 +91,6 @@ def run(args: Sequence[str]) -> None:
     for name, value in (("frames", options.frames), ("size", options.size), ("fps", options.fps)):
         if not value > 0:
             raise InputError(f"--{name}: expected a number > 0, received {value}")
-    check_writable(options.out)
     field = load(options.field, pick_device(options.device))
     renderer = (
         preview(field) if options.preview else Renderer.of(field, FRAMES if film else PICTURES)

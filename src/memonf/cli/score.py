@@ -14,9 +14,8 @@ from ..checkpoint import load
 from ..devices import pick_device
 from ..errors import InputError
 from ..fields.pointwise import PointField
-from ..files import check_writable
 from ..pointwise import draw, open_truth, score
-from .options import Common, parse
+from .options import Common, NewFile, parse
 
 __all__ = ["run"]
 
@@ -41,17 +40,15 @@ class Score(Common):
     field: Annotated[Path, tyro.conf.Positional]
     truth: Path
     group: str = "all"
-    png: Path | None = None
+    png: NewFile | None = None
     seed: int = 0
 
 
 def run(args: Sequence[str]) -> None:
     """Run the verb."""
     options = parse(Score, "score", args, EXAMPLES)
-    if options.png is not None:
-        if options.png.suffix.lower() != ".png":
-            raise InputError(f"--png {options.png}: expected a name that ends in .png")
-        check_writable(options.png)
+    if options.png is not None and options.png.suffix.lower() != ".png":
+        raise InputError(f"--png {options.png}: expected a name that ends in .png")
     field = load(options.field, pick_device(options.device))
     if not isinstance(field, PointField):
         raise InputError(

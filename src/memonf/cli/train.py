@@ -12,9 +12,8 @@ from typing import TYPE_CHECKING
 
 from ..data import Scene
 from ..devices import pick_device
-from ..errors import InputError
 from ..files import check_writable
-from ..resume import train_to_file
+from ..resume import check_outputs, train_to_file
 from ..tracking import (
     JsonLines,
     TensorBoard,
@@ -26,7 +25,15 @@ from ..tracking import (
 )
 from ..training import DEFAULT_FIELD, Trainer, TrainSettings, new_trainer
 from .data_options import FromData, radiance_field
-from .options import Switch, flag_value, flags_given, parse, with_settings
+from .options import (
+    NewFile,
+    ResultsFolder,
+    Switch,
+    flag_value,
+    flags_given,
+    parse,
+    with_settings,
+)
 from .progress import resumable, training_progress
 
 if TYPE_CHECKING:
@@ -59,14 +66,14 @@ class Train(FromData):
         viewer: Show the field on a page in the browser as it learns; needs memonf[viewer].
     """
 
-    out: Path
+    out: NewFile
     group: str = "all"
     overlap: float = 0.0
     field: str = DEFAULT_FIELD
     start: Path | None = None
     resume: Switch = False
     log: bool = True
-    tensorboard: Path | None = None
+    tensorboard: ResultsFolder | None = None
     viewer: Switch = False
 
 
@@ -76,11 +83,11 @@ def run(args: Sequence[str]) -> None:
     options = parse(
         with_settings(Train, settings=TrainSettings, config=config), "train", args, EXAMPLES
     )
-    check_writable(options.out)
+    check_outputs(options.out)
+    if options.log:
+        check_writable(log_path(options.out))
     if options.tensorboard is not None:
         check_tensorboard()
-    if options.start is not None and options.start.resolve() == options.out.resolve():
-        raise InputError(f"--out {options.out}: is the field to start from; choose another name")
     chosen_config = options.config  # type: ignore[attr-defined]
     chosen_field: str | None = options.field
     if options.start is not None:  # what was not asked for follows the start

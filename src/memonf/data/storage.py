@@ -80,6 +80,8 @@ def holds(path: Path, shape: tuple[int, ...], stamp: bytes) -> bool:
     """Whether a file is whole and has these pixels: they are followed by their stamp."""
     size = math.prod(shape)
     try:
+        if not path.is_file():  # a pipe would be waited for
+            return False
         with path.open("rb") as file:
             return path.stat().st_size == size + len(stamp) and bool(
                 file.seek(size) and file.read() == stamp
@@ -98,8 +100,8 @@ def write(path: Path, pictures: Iterator[np.ndarray], stamp: bytes) -> None:
             file.write(stamp)
     except OutputError as error:
         raise DataError(
-            f"decoded pictures cannot be kept: {error.__cause__}; make room in {path.parent}, or "
-            f"name another folder in the environment variable {CACHE}"
+            f"decoded pictures cannot be kept: {error.__cause__ or error}; make room in "
+            f"{path.parent}, or name another folder in the environment variable {CACHE}"
         ) from None
 
 

@@ -17,8 +17,7 @@ from ..cameras import Cameras
 from ..data import Scene, Views
 from ..data.capture import Layout
 from ..data.transforms import LAYOUT, LENS_KEYS
-from ..errors import InputError
-from ..files import replacing, replacing_folder, write_json
+from ..files import check_fresh_folder, replacing, replacing_folder, write_json
 from ..placement import Placement
 
 __all__ = ["transforms", "write_data_set"]
@@ -74,8 +73,7 @@ def write_data_set(scene: Scene, views: dict[str, Views], folder: Path) -> None:
         InputError: The folder is not empty.
         OutputError: It cannot be written.
     """
-    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
-        raise InputError(f"{folder}: is there already; choose another --out or remove it")
+    check_fresh_folder(folder)
     with replacing_folder(folder) as temporary:
         content = {
             **transforms(*joined(views), scene.placement),

@@ -3,9 +3,10 @@
 from .merge_page import MergeStory, merge_page
 from .page import MOST_BYTES, write_page
 from .tables import headings, markdown_table, shown_figures, summary_rows
-from .write import write_report
+from .write import FILES, write_report
 
 __all__ = [
+    "FILES",
     "MOST_BYTES",
     "MergeStory",
     "headings",

@@ -19,8 +19,13 @@ from .experiment_page import experiment_page
 from .page import write_page
 from .tables import markdown_table, score_content
 
-__all__ = ["captioned", "write_report"]
+__all__ = ["FILES", "captioned", "write_report"]
 
+#: What is written into the folder itself; films beside it where there are any.
+FILES = (
+    "scores.json", "scores.md", "curves.json", "curves.png", "reconstructions.png", "index.html",
+    "turntables.gif", "turntables.webp", "turntables.mp4",
+)  # fmt: skip
 FILMS = (".gif", ".webp", ".mp4")
 
 

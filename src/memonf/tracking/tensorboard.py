@@ -5,10 +5,9 @@ from __future__ import annotations
 import dataclasses
 import json
 from importlib.util import find_spec
-from pathlib import Path
 
 from ..errors import InputError
-from ..files import check_writable
+from ..files import check_folder
 from ..rendering import SKETCHES, Renderer
 from ..training import Progress, Trainer
 from ..typing import PathLike
@@ -49,7 +48,7 @@ class TensorBoard:
 
     def __init__(self, folder: PathLike, trainer: Trainer) -> None:
         check_tensorboard()
-        check_writable(Path(folder) / "events")
+        check_folder(folder)
         from torch.utils.tensorboard import SummaryWriter
 
         self.trainer = trainer
