@@ -127,7 +127,7 @@ def write_pictures(folder: Path, count: int, side: int, scene: str, seed: int) -
     frames = []
     for index in range(count):
         view = index % len(views)
-        small = Image.fromarray(views[[view]].images[0].numpy())
+        small = Image.fromarray(views.image(view).numpy())
         pixels = np.array(small.resize((side, side), Image.Resampling.NEAREST), dtype=np.int16)
         grain = noise.integers(-NOISE, NOISE + 1, pixels.shape[:2], dtype=np.int16)
         pixels[..., :3] += grain[..., None] * (pixels[..., 3:] > 0)
@@ -141,7 +141,7 @@ def write_pictures(folder: Path, count: int, side: int, scene: str, seed: int) -
 def field_of_view(scene: str) -> float:
     """Horizontal angle of a scene's cameras, radians."""
     cameras = load_scene(f"embedded:{scene}").split("train").cameras
-    return 2 * math.atan(cameras.width / 2 / float(cameras.intrinsics[0, 0]))
+    return 2 * math.atan(cameras.size(0)[0] / 2 / float(cameras.intrinsics[0, 0]))
 
 
 def over_pictures(options: argparse.Namespace) -> list[dict]:

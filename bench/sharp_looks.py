@@ -36,7 +36,7 @@ AT_ONCE = 400
 def sample(scene: memonf.Scene) -> list[tuple[Rays, Tensor]]:
     """Rays of random pixels and the true colours of those, view by view."""
     views = scene.split("test")
-    width, height = views.cameras.width, views.cameras.height
+    width, height = views.cameras.size(0)
     generator = torch.Generator().manual_seed(0)
     cameras = views.cameras.resized(SIDE * width, SIDE * height)
     inner = torch.arange(SIDE)

@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import torch
 
-from memonf.data import Scene, Views, load_scene
+from memonf.data import Pictures, Scene, Views, load_scene
 from memonf.typing import Tensor
 
 __all__ = ["open_scene", "smaller"]
@@ -27,7 +27,8 @@ def smaller(scene: Scene, side: int) -> Scene:
     """The same scene with pictures of `side` × `side` pixels, area means of the others."""
 
     def shrink(views: Views) -> Views:
-        return Views(views.cameras.resized(side, side), area_mean(views.images, side), views.names)
+        small = Pictures.of(area_mean(views.images, side))
+        return Views(views.cameras.resized(side, side), small, views.names)
 
     loaders = {name: lambda name=name: shrink(scene.split(name)) for name in scene.loaders}
     return replace(scene, loaders=loaders, _loaded={})

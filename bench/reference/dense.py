@@ -48,4 +48,5 @@ def render(field: Field, cameras: Cameras, view: int, samples: int = SAMPLES) ->
     background = torch.tensor(field.record.background)
     seen = (weights[..., None] * colour).sum(1)
     picture = seen + (1 - weights.sum(1))[:, None] * background
-    return picture.reshape(cameras.height, cameras.width, 3)
+    width, height = cameras.size(view)
+    return picture.reshape(height, width, 3)

@@ -97,7 +97,8 @@ class TinyNerf:
     def render(self, cameras: Cameras, view: int) -> Tensor:
         """Picture of one camera."""
         rgb = self.look(cameras.view_rays(view), jitter=False, chunk=CHUNK)
-        return rgb.reshape(cameras.height, cameras.width, 3)
+        width, height = cameras.size(view)
+        return rgb.reshape(height, width, 3)
 
     def look(self, rays: Rays, *, jitter: bool, chunk: int | None) -> Tensor:
         """Colours of rays: (rays, 3)."""

@@ -86,7 +86,8 @@ class UsualScript:
             self.look(rays[start : start + CHUNK], jitter=False)
             for start in range(0, len(rays), CHUNK)
         ]
-        return torch.cat(parts).reshape(cameras.height, cameras.width, 3)
+        width, height = cameras.size(view)
+        return torch.cat(parts).reshape(height, width, 3)
 
     def look(self, rays: Rays, *, jitter: bool) -> Tensor:
         """Colours of rays: (rays, 3); one sample in each of 64 equal stretches."""

@@ -12,6 +12,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 
 import torch
 
@@ -19,7 +20,7 @@ from .errors import DataError
 from .lenses import Lenses
 from .typing import Bool, Float, Int, Tensor
 
-__all__ = ["Cameras", "Rays", "look_at", "turntable"]
+__all__ = ["Cameras", "Rays", "look_at", "same_size", "turntable"]
 
 
 @dataclass(frozen=True)
@@ -43,20 +44,18 @@ class Rays:
 
 @dataclass(frozen=True)
 class Cameras:
-    """Cameras that share one image size: pinholes, behind lenses where those are known.
+    """Cameras of pictures of any sizes: pinholes, behind lenses where those are known.
 
     Attributes:
         camera_to_world: (views, 3, 4), rigid: rotation columns right, up, back, then the centre.
         intrinsics: (views, 4), focal lengths fx, fy and principal point cx, cy, in pixels.
-        width: Image width in pixels.
-        height: Image height in pixels.
+        sizes: (views, 2), width and height of each picture, pixels; see `same_size`.
         lenses: What distorts the pictures; None for nothing.
     """
 
     camera_to_world: Float[Tensor, "views 3 4"]
     intrinsics: Float[Tensor, "views 4"]
-    width: int
-    height: int
+    sizes: Int[Tensor, "views 2"]
     lenses: Lenses | None = None
 
     @classmethod
@@ -76,14 +75,19 @@ class Cameras:
         if not (math.isfinite(focal) and focal > 0):
             raise DataError(f"focal length: expected a number > 0, received {focal}")
         intrinsics = torch.tensor([focal, focal, width / 2, height / 2]).expand(len(poses), 4)
-        cameras = cls(poses, intrinsics.contiguous(), width, height)
+        cameras = cls(poses, intrinsics.contiguous(), same_size(len(poses), width, height))
         cameras.check()
         return cameras
 
     def check(self) -> None:
-        """Refuse poses, intrinsics and lenses that are not finite, and rotations that are none."""
+        """Refuse sizes without a pixel, values that are not finite, and non-rotation matrices."""
         if self.lenses is not None:
             self.lenses.check()
+        empty = (self.sizes < 1).any(1)
+        if empty.any():
+            index = int(empty.nonzero()[0])
+            width, height = self.sizes[index].tolist()
+            raise DataError(f"size {index}: expected pixels > 0, received {width}x{height}")
         usable = self.intrinsics.isfinite().all(1) & (self.intrinsics[:, :2] > 0).all(1)
         if not usable.all():
             index = int((~usable).nonzero()[0])
@@ -112,41 +116,87 @@ class Cameras:
         lenses = None if self.lenses is None else self.lenses[index]
         return replace(
             self, camera_to_world=self.camera_to_world[index],
-            intrinsics=self.intrinsics[index], lenses=lenses,
+            intrinsics=self.intrinsics[index], sizes=self.sizes[index], lenses=lenses,
         )  # fmt: skip
 
     def to(self, device: torch.device | str) -> Cameras:
         """Return the same cameras on `device`."""
         return replace(
             self, camera_to_world=self.camera_to_world.to(device),
-            intrinsics=self.intrinsics.to(device),
+            intrinsics=self.intrinsics.to(device), sizes=self.sizes.to(device),
             lenses=None if self.lenses is None else self.lenses.to(device),
         )  # fmt: skip
 
     @classmethod
     def join(cls, parts: Sequence[Cameras]) -> Cameras:
-        """The cameras of all parts, at the image size of the first."""
-        width, height = parts[0].width, parts[0].height
-        parts = [part.resized(width, height) for part in parts]
+        """The cameras of all parts, one part after the other."""
         lenses = None
         if any(part.lenses is not None for part in parts):
             lenses = Lenses.join([part.lenses or Lenses.ideal(len(part)) for part in parts])
         return cls(
             torch.cat([part.camera_to_world for part in parts]),
             torch.cat([part.intrinsics for part in parts]),
-            width, height, lenses,
-        )  # fmt: skip
+            torch.cat([part.sizes for part in parts]),
+            lenses,
+        )
 
     @property
     def positions(self) -> Float[Tensor, "views 3"]:
         """Camera centres, scene units."""
         return self.camera_to_world[:, :, 3]
 
+    def size(self, view: int) -> tuple[int, int]:
+        """Width and height of one picture, pixels."""
+        width, height = self.sizes[view].tolist()
+        return width, height
+
+    def vertical_angle(self, view: int) -> float:
+        """Angle from the lower to the upper border of one picture, radians, without its lens."""
+        return 2 * math.atan(self.size(view)[1] / 2 / float(self.intrinsics[view, 1]))
+
+    @property
+    def distinct_sizes(self) -> list[tuple[int, int]]:
+        """Every width and height that occurs, once, in the order of their views."""
+        return list(dict.fromkeys((width, height) for width, height in self.sizes.tolist()))
+
     def resized(self, width: int, height: int) -> Cameras:
-        """Return cameras with the same field of view at another image size in pixels."""
-        scale = torch.tensor([width / self.width, height / self.height]).repeat(2)
-        intrinsics = self.intrinsics * scale.to(self.intrinsics)
-        return replace(self, intrinsics=intrinsics, width=width, height=height)
+        """Return cameras with the same field of view and pictures of one size, pixels."""
+        return self.with_sizes(same_size(len(self), width, height))
+
+    def fitted(self, side: int, *, enlarged: bool = True) -> Cameras:
+        """Return cameras with the same field of view and `side` pixels along the longer side.
+
+        Args:
+            side: Pixels.
+            enlarged: Whether smaller pictures become larger.
+        """
+        shrink = self.sizes.amax(1, keepdim=True).double() / side
+        if not enlarged:
+            shrink = shrink.clamp_min(1.0)
+        return self.with_sizes((self.sizes / shrink).round().long().clamp_min(1))
+
+    def with_sizes(self, sizes: Int[Tensor, "views 2"]) -> Cameras:
+        """Return cameras with the same field of view at other picture sizes, pixels."""
+        sizes = sizes.to(self.sizes)
+        scale = (sizes.double() / self.sizes).repeat(1, 2).to(self.intrinsics)
+        return replace(self, intrinsics=self.intrinsics * scale, sizes=sizes)
+
+    @cached_property
+    def ends(self) -> Int[Tensor, " views"]:
+        """One past the last pixel of each view, all pixels counted view by view, row by row."""
+        return self.sizes.prod(1).cumsum(0)
+
+    @property
+    def pixel_count(self) -> int:
+        """Pixels of all views together."""
+        return int(self.ends[-1]) if len(self) else 0
+
+    def places(self, pixels: Int[Tensor, " pixels"]) -> tuple[Tensor, Tensor, Tensor]:
+        """View, row and column of pixels that are counted view by view, row by row: (pixels,)."""
+        views = torch.searchsorted(self.ends, pixels, right=True)
+        widths, heights = self.sizes[views].unbind(1)
+        within = pixels - (self.ends[views] - widths * heights)
+        return views, within // widths, within % widths
 
     def rays(
         self,
@@ -194,7 +244,8 @@ class Cameras:
             seen = self.lenses.distort(plane, view)
             columns = (cx + fx * seen[:, 0]).floor().long()
             rows = (cy + fy * seen[:, 1]).floor().long()
-        inside = (columns >= 0) & (columns < self.width) & (rows >= 0) & (rows < self.height)
+        width, height = self.size(view)
+        inside = (columns >= 0) & (columns < width) & (rows >= 0) & (rows < height)
         return rows, columns, depth, inside & before
 
     def widest(self, view: int) -> float:
@@ -208,16 +259,21 @@ class Cameras:
         zero, one = torch.zeros_like(along), torch.ones_like(along)
         outline = torch.cat([torch.stack(side, -1) for side in (
             (along, zero), (along, one), (zero, along), (one, along))])  # fmt: skip
-        seen = outline * outline.new_tensor([self.width, self.height]) - torch.stack([cx, cy])
+        seen = outline * outline.new_tensor(self.size(view)) - torch.stack([cx, cy])
         directions = self.lenses.undistort(seen / torch.stack([fx, fy]), view)
         ahead = directions[:, 2].clamp_min(0.05)  # a fisheye may see beyond 90°: 87° at most here
         return 1.02 * float((directions[:, :2].norm(dim=-1) / ahead).max())
 
     def view_rays(self, view: int) -> Rays:
         """All rays of one view, row by row: (height * width) of them."""
-        device = self.camera_to_world.device
-        pixels = torch.arange(self.height * self.width, device=device)
-        return self.rays(torch.full_like(pixels, view), pixels // self.width, pixels % self.width)
+        width, height = self.size(view)
+        pixels = torch.arange(height * width, device=self.camera_to_world.device)
+        return self.rays(torch.full_like(pixels, view), pixels // width, pixels % width)
+
+
+def same_size(views: int, width: int, height: int) -> Int[Tensor, "views 2"]:
+    """`Cameras.sizes` of views whose pictures all have one size, pixels."""
+    return torch.tensor([width, height]).expand(views, 2).contiguous()
 
 
 def look_at(eye: Float[Tensor, "views 3"], target: Float[Tensor, " 3"]) -> Tensor:

@@ -21,7 +21,7 @@ import torch
 from safetensors import SafetensorError, safe_open
 
 from ._version import __version__
-from .cameras import Cameras
+from .cameras import Cameras, same_size
 from .errors import DataError, FieldFileError, InputError, nearest
 from .fields import FIELDS, Field, Record, build_field
 from .files import write_tensors
@@ -32,20 +32,22 @@ from .typing import PathLike, Tensor
 
 __all__ = ["FORMAT_VERSION", "content_hash", "load", "save"]
 
-#: Version 1 had no knowledge, version 2 no lenses and no placement.
-FORMAT_VERSION = 3
-READ_VERSIONS = (1, 2, 3)
+#: Version 1 had no knowledge, version 2 no lenses and no placement, version 3 one picture size.
+FORMAT_VERSION = 4
+READ_VERSIONS = (1, 2, 3, 4)
 
 HEADER_KEYS = (
     "format_version", "memonf_version", "architecture", "config", "aabb", "near", "far",
     "background", "cameras", "placement", "knowledge", "group", "scene", "training", "lineage",
 )  # fmt: skip
 POSES, INTRINSICS = "camera.camera_to_world", "camera.intrinsics"
-LENSES, FISHEYE = "camera.lenses", "camera.fisheye"
+SIZES, LENSES, FISHEYE = "camera.sizes", "camera.lenses", "camera.fisheye"
 VIEWS, SIDES, SOLID = "knowledge.views", "knowledge.sides", "knowledge.solid"
 #: The box stands in the header, not among the tensors.
 IN_HEADER = "aabb"
 MOST_HEADER_CHARACTERS = 8 << 20
+#: Pixels along a side of a picture.
+MOST_SIDE = 1 << 16
 
 
 def content_hash(field: Field) -> str:
@@ -74,11 +76,9 @@ def save(field: Field, path: PathLike) -> None:
     if record.cameras is not None:
         tensors[POSES] = record.cameras.camera_to_world.cpu().contiguous()
         tensors[INTRINSICS] = record.cameras.intrinsics.cpu().contiguous()
+        tensors[SIZES] = record.cameras.sizes.to("cpu", torch.int32)
         lenses = record.cameras.lenses
-        cameras = {
-            "width": record.cameras.width, "height": record.cameras.height,
-            "lenses": lenses is not None,
-        }  # fmt: skip
+        cameras = {"lenses": lenses is not None}
         if lenses is not None:
             tensors[LENSES] = lenses.coefficients.cpu().contiguous()
             tensors[FISHEYE] = lenses.fisheye.to("cpu", torch.uint8)
@@ -242,16 +242,15 @@ def parse_header(file: Path, text: str | None) -> dict[str, Any]:
     ):
         refuse("background", "three numbers in [0, 1]")
     cameras = header["cameras"]
+    one_size = {"width", "height"} if header["format_version"] < 4 else set()
     if cameras is not None and not (
         isinstance(cameras, dict)
-        and cameras.keys() == {"width", "height", "lenses"}
-        and all(
-            isinstance(side, int) and 0 < side <= 1 << 16
-            for side in (cameras["width"], cameras["height"])
-        )
+        and cameras.keys() == one_size | {"lenses"}
+        and all(isinstance(cameras[key], int) and 0 < cameras[key] <= MOST_SIDE for key in one_size)
         and isinstance(cameras["lenses"], bool)
     ):
-        refuse("cameras", "null or a width and a height in pixels, and whether there are lenses")
+        refuse("cameras", "null or whether there are lenses (before version 4, also a width and a "
+               "height in pixels)")  # fmt: skip
     knowledge = header["knowledge"]
     if knowledge is not None and not (
         isinstance(knowledge, dict)
@@ -289,6 +288,8 @@ def expected_shapes(
     if header["cameras"] is not None:
         views = (shapes.get(POSES) or [0])[0]
         expected |= {POSES: [views, 3, 4], INTRINSICS: [views, 4]}
+        if header["format_version"] >= 4:
+            expected |= {SIZES: [views, 2]}
         if header["cameras"]["lenses"]:
             expected |= {LENSES: [views, 6], FISHEYE: [views]}
     if header["knowledge"] is not None:
@@ -321,18 +322,26 @@ def read_cameras(file: Path, header: dict[str, Any], tensors: dict[str, Tensor])
     lenses = None
     if header["cameras"]["lenses"]:
         lenses = Lenses(tensors.pop(LENSES).float(), tensors.pop(FISHEYE).bool())
-    cameras = Cameras(
-        tensors.pop(POSES).float(),
-        tensors.pop(INTRINSICS).float(),
-        header["cameras"]["width"],
-        header["cameras"]["height"],
-        lenses,
-    )
+    poses = tensors.pop(POSES).float()
+    if header["format_version"] < 4:
+        sizes = same_size(len(poses), header["cameras"]["width"], header["cameras"]["height"])
+    else:
+        sizes = read_sizes(file, tensors.pop(SIZES))
+    cameras = Cameras(poses, tensors.pop(INTRINSICS).float(), sizes, lenses)
     try:
         cameras.check()
     except DataError as error:
         raise FieldFileError(f"{file}: camera {error}") from None
     return cameras
+
+
+def read_sizes(file: Path, sizes: Tensor) -> Tensor:
+    """Width and height of each picture, checked: (views, 2)."""
+    if sizes.dtype != torch.int32:
+        raise FieldFileError(f"{file}: `{SIZES}` is {sizes.dtype}, expected torch.int32")
+    if ((sizes < 1) | (sizes > MOST_SIDE)).any():
+        raise FieldFileError(f"{file}: `{SIZES}`: expected pixels in [1, {MOST_SIDE}]")
+    return sizes.long()
 
 
 def read_placement(file: Path, header: dict[str, Any]) -> Placement | None:

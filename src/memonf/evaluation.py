@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from statistics import fmean
@@ -140,11 +141,20 @@ def protocol_of(scene: Scene, views: Views, split: str, group: str, supersample:
     red, green, blue = scene.background
     rays = "1 ray" if supersample == 1 else f"mean of {supersample}x{supersample} rays"
     counted = "all pixels" if views.masks is None else "pixels that the masks leave"
+    sizes = sizes_in_words(views.cameras)
     return (
         f"{len(views)} {split} views of `{group}`, each against its own picture, "
-        f"{views.cameras.width}x{views.cameras.height}, {rays} a pixel, {counted}; sRGB values "
+        f"{sizes}, {rays} a pixel, {counted}; sRGB values "
         f"clamped to [0, 1], background ({red:g}, {green:g}, {blue:g})"
     )
+
+
+def sizes_in_words(cameras: Cameras) -> str:
+    """``800x600``, or the smallest and the largest where pictures differ in size."""
+    sizes = sorted(cameras.distinct_sizes, key=math.prod)
+    (width, height), (wide, high) = sizes[0], sizes[-1]
+    one = f"{width}x{height}"
+    return one if len(sizes) == 1 else f"{len(sizes)} sizes from {one} to {wide}x{high}"
 
 
 def box_filtered(
@@ -153,7 +163,7 @@ def box_filtered(
     """Picture of one camera whose pixels are means of several rays."""
     if supersample < 1:
         raise InputError(f"supersample: expected at least 1, received {supersample}")
-    height, width = camera.height, camera.width
+    width, height = camera.size(0)
     fine = camera.resized(width * supersample, height * supersample)
     picture = renderer.view(fine, 0).rgb
     return picture.reshape(height, supersample, width, supersample, 3).mean((1, 3))

@@ -137,10 +137,8 @@ def compared_with(
     device = parent.aabb.device
     record = parent.record
     cameras = (record.cameras or assumed_cameras(parent.aabb)).to(device)
-    views = torch.randint(len(cameras), (rays,), generator=generator).to(device)
-    rows = torch.randint(cameras.height, (rays,), generator=generator).to(device)
-    columns = torch.randint(cameras.width, (rays,), generator=generator).to(device)
-    drawn = cameras.rays(views, rows, columns)
+    pixels = torch.randint(cameras.pixel_count, (rays,), generator=generator).to(device)
+    drawn = cameras.rays(*cameras.places(pixels))
     own = Renderer.of(parent, SKETCHES)
     colours = [
         render_rays(

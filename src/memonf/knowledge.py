@@ -138,16 +138,14 @@ def observe(
     reach = 0.5 * float(cells.cell.norm())
     count = torch.zeros(len(centres), dtype=torch.long, device=centres.device)
     sides = torch.zeros(len(centres), dtype=torch.uint8, device=centres.device)
-    shrink = max(1.0, max(cameras.width, cameras.height) / MOST_PIXELS)
-    small = cameras.resized(
-        max(1, round(cameras.width / shrink)), max(1, round(cameras.height / shrink))
-    ).to(centres.device)
+    small = cameras.fitted(MOST_PIXELS, enlarged=False).to(centres.device)
     for view in range(len(small)):
         lit_to = lit_distances(small.view_rays(view), grid, near, far)
         rows, columns, _, in_picture = small.project(centres, view)
         towards = small.positions[view] - centres
         distance = towards.norm(dim=-1)
-        pixel = rows.clamp(0, small.height - 1) * small.width + columns.clamp(0, small.width - 1)
+        width, height = small.size(view)
+        pixel = rows.clamp(0, height - 1) * width + columns.clamp(0, width - 1)
         saw = in_picture & (distance - reach <= lit_to[pixel])
         saw &= (distance + reach >= near) & (distance - reach <= far)
         octant = ((towards > 0) * towards.new_tensor([4, 2, 1])).sum(-1).to(torch.uint8)

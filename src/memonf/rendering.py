@@ -217,9 +217,8 @@ class Renderer:
     @torch.no_grad()
     def view(self, cameras: Cameras, view: int, rays_at_once: int = RAYS_AT_ONCE) -> Rendering:
         """Picture of one camera: arrays of shape (height, width, ...) on the field's device."""
-        return join(list(self.strips(cameras, view, rays_at_once))).reshape(
-            cameras.height, cameras.width
-        )
+        width, height = cameras.size(view)
+        return join(list(self.strips(cameras, view, rays_at_once))).reshape(height, width)
 
     def strips(
         self, cameras: Cameras, view: int, rays_at_once: int = RAYS_AT_ONCE

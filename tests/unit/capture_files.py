@@ -10,7 +10,7 @@ import torch
 from PIL import Image
 
 import memonf
-from memonf.cameras import Cameras, turntable
+from memonf.cameras import Cameras, same_size, turntable
 from memonf.export.transforms import transforms
 from memonf.lenses import Lenses
 
@@ -29,7 +29,7 @@ def world_cameras(lens: tuple[float, ...] = LENS, fisheye: bool = False) -> Came
         [focal, focal + 0.5, torch.full((VIEWS,), 11.0), torch.full((VIEWS,), 9.5)], 1
     )
     lenses = Lenses(torch.tensor([lens] * VIEWS), torch.full((VIEWS,), fisheye))
-    return Cameras(poses, intrinsics, WIDTH, HEIGHT, lenses)
+    return Cameras(poses, intrinsics, same_size(VIEWS, WIDTH, HEIGHT), lenses)
 
 
 def write_pictures(folder: Path, ending: str = "png", **how: object) -> list[str]:
@@ -59,7 +59,7 @@ def all_cameras(folder: Path, place: object = "keep") -> Cameras:
 
 
 def assert_same_rays(found: Cameras, expected: Cameras, tolerance: float = 2e-6) -> None:
-    assert (found.width, found.height) == (expected.width, expected.height)
+    assert torch.equal(found.sizes, expected.sizes)
     for view in range(len(expected)):
         here, there = found.view_rays(view), expected.view_rays(view)
         torch.testing.assert_close(here.origins, there.origins, rtol=0, atol=1e-5)

@@ -278,7 +278,7 @@ def test_smaller_pictures_are_area_means(robot: memonf.Scene) -> None:
     assert area_mean(pixels, 1).flatten().tolist() == [200, 0, 0, 128]
     small = smaller(robot, 10).split("test")
     assert small.images.shape[1:] == (10, 10, 4)
-    assert (small.cameras.width, small.cameras.height) == (10, 10)
+    assert small.cameras.distinct_sizes == [(10, 10)]
 
 
 @pytest.mark.parametrize(("script", "steps"), [(tiny_nerf, 40), (usual_script, 40)])

@@ -24,7 +24,7 @@ from capture_files import (
 from PIL import Image
 
 import memonf
-from memonf.cameras import Cameras
+from memonf.cameras import Cameras, same_size
 from memonf.cli import main
 from memonf.data.capture import HALF_SCENE, Layout
 from memonf.errors import DataError, InputError
@@ -76,7 +76,7 @@ def test_intrinsics_follow_the_size_of_the_pictures(capture: Path) -> None:
     for file in (capture / "images").iterdir():
         Image.open(file).resize((WIDTH // 2, HEIGHT // 2)).save(file)
     small = all_cameras(capture)
-    assert (small.width, small.height) == (WIDTH // 2, HEIGHT // 2)
+    assert small.distinct_sizes == [(WIDTH // 2, HEIGHT // 2)]
     torch.testing.assert_close(small.intrinsics, world_cameras().intrinsics / 2)
 
 
@@ -125,12 +125,13 @@ def test_exif_rotation_follows_the_calibration(calibrated_upright: bool, tmp_pat
     cameras = world_cameras()
     if calibrated_upright:
         cameras = Cameras(
-            cameras.camera_to_world, cameras.intrinsics, HEIGHT, WIDTH, cameras.lenses
-        )
+            cameras.camera_to_world, cameras.intrinsics, same_size(VIEWS, HEIGHT, WIDTH),
+            cameras.lenses,
+        )  # fmt: skip
     (tmp_path / "transforms.json").write_text(json.dumps(transforms(cameras, names)))
     train = memonf.load_scene(tmp_path).split("train")
-    assert (train.cameras.width, train.cameras.height) == (cameras.width, cameras.height)
-    assert train.images.shape[1:3] == (cameras.height, cameras.width)
+    assert train.cameras.distinct_sizes == cameras.distinct_sizes
+    assert train.images.shape[1:3] == cameras.size(0)[::-1]
 
 
 def test_masked_pixels_are_neither_learnt_nor_scored(capture: Path) -> None:
@@ -280,9 +281,9 @@ def test_broken_transforms_are_refused(
         memonf.load_scene(capture)
 
 
-def test_pictures_of_two_sizes_are_refused(capture: Path) -> None:
+def test_a_picture_of_another_shape_than_its_camera_is_refused(capture: Path) -> None:
     Image.new("RGB", (30, 30)).save(capture / "images" / "view_5.png")
-    with pytest.raises(DataError, match=r"view_5.png: 30x30 pixels, the first picture has 24x18"):
+    with pytest.raises(DataError, match=r"view_5.png: 30x30 pixels, its camera is for 24x18"):
         memonf.load_scene(capture)
 
 
@@ -312,7 +313,7 @@ def test_the_fox() -> None:
     assert len(scene.views("train", "left")) + len(scene.views("train", "right")) == 44
     cameras = scene.split("train").cameras
     assert cameras.lenses is not None
-    pinholes = Cameras(cameras.camera_to_world, cameras.intrinsics, cameras.width, cameras.height)
+    pinholes = Cameras(cameras.camera_to_world, cameras.intrinsics, cameras.sizes)
     bent = cameras.view_rays(0).directions - pinholes.view_rays(0).directions
     assert 1e-3 < float(bent.abs().max()) < 0.1  # corners; a pixel is 6e-3
 

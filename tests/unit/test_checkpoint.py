@@ -63,7 +63,7 @@ def test_same_field_same_bytes(saved: Path) -> None:
 @pytest.mark.parametrize(
     ("header", "message"),
     [
-        (lambda h: h.update(format_version=99), "`format_version`: expected 3"),
+        (lambda h: h.update(format_version=99), "`format_version`: expected 4"),
         (lambda h: h.update(colour="red"), "unknown header key `colour`"),
         (lambda h: h.pop("near"), "header key `near` is missing"),
         (lambda h: h.update(architecture="tiny_nert"), "did you mean `tiny_nerf`"),
@@ -73,7 +73,7 @@ def test_same_field_same_bytes(saved: Path) -> None:
         (lambda h: h.update(aabb=[[0, 0, 0], [0, 1, 1]]), "lower < upper"),
         (lambda h: h.update(far=1.0), "0 <= near < far"),
         (lambda h: h.update(background=[2, 0, 0]), r"three numbers in \[0, 1\]"),
-        (lambda h: h.update(cameras={"width": -4, "height": 4}), "`cameras`: expected null or"),
+        (lambda h: h.update(cameras={"width": 4, "height": 4}), "`cameras`: expected null or"),
         (lambda h: h.update(cameras=None), "unknown tensor `camera"),
         (lambda h: [h], "not a JSON object"),
     ],
@@ -192,8 +192,9 @@ def test_a_version_1_file_knows_what_it_always_did(tmp_path: Path) -> None:
     def first_version(content) -> None:
         content["format_version"] = 1
         assert content.pop("knowledge") is None
+        content["cameras"] = {"width": 16, "height": 16}
 
-    rewrite(path, header=first_version)
+    rewrite(path, header=first_version, tensors=lambda t: t.pop("camera.sizes"))
     back = memonf.load(path)
     assert back.record.knowledge is None
     assert content_hash(back) == content_hash(field)
@@ -201,10 +202,48 @@ def test_a_version_1_file_knows_what_it_always_did(tmp_path: Path) -> None:
     for name in ("views", "sides", "solid"):
         assert torch.equal(getattr(found, name), getattr(expected, name)), name
     assert found.seen_share > 0.5
-    memonf.save(replace_knowledge(back, found), path)  # and is written as version 2
+    memonf.save(replace_knowledge(back, found), path)  # and is written as the newest
     assert torch.equal(memonf.load(path).record.knowledge.views, found.views)
     rewrite(path, header=lambda h: h.pop("knowledge"))
     with pytest.raises(FieldFileError, match="header key `knowledge` is missing"):
+        memonf.load(path)
+
+
+def test_a_version_3_file_has_one_size_for_all_pictures(tmp_path: Path) -> None:
+    path = tmp_path / "field.safetensors"
+    field = small_field("tiny_nerf")
+    field.record = replace(field.record, cameras=turntable(3, 16, 4.0, torch.zeros(3)))
+    memonf.save(field, path)
+
+    def third_version(content) -> None:
+        content |= {"format_version": 3}
+        content["cameras"] = {"width": 16, "height": 12, "lenses": False}
+
+    rewrite(path, header=third_version, tensors=lambda t: t.pop("camera.sizes"))
+    assert memonf.load(path).record.cameras.sizes.tolist() == [[16, 12]] * 3
+    rewrite(path, header=lambda h: h["cameras"].update(width=-16))
+    with pytest.raises(FieldFileError, match="`cameras`: expected null or"):
+        memonf.load(path)
+
+
+@pytest.mark.parametrize(
+    ("sizes", "message"),
+    [
+        (torch.ones(3, 2), r"`camera.sizes` is torch.float32, expected torch.int32"),
+        (torch.zeros(3, 2, dtype=torch.int32), r"`camera.sizes`: expected pixels in \[1, 65536\]"),
+        (
+            torch.ones(2, 2, dtype=torch.int32),
+            r"`camera.sizes` is \[2, 2\], the config",
+        ),
+    ],
+)
+def test_wrong_picture_sizes_are_refused(tmp_path: Path, sizes, message: str) -> None:
+    path = tmp_path / "field.safetensors"
+    field = small_field("tiny_nerf")
+    field.record = replace(field.record, cameras=turntable(3, 16, 4.0, torch.zeros(3)))
+    memonf.save(field, path)
+    rewrite(path, tensors=lambda t: t.update({"camera.sizes": sizes}))
+    with pytest.raises(FieldFileError, match=message):
         memonf.load(path)
 
 

@@ -84,9 +84,9 @@ def test_broken_json_is_refused(blender_folder: Path) -> None:
         memonf.load_scene(blender_folder).split("train")
 
 
-def test_pictures_of_another_size_and_no_pictures_are_refused(blender_folder: Path) -> None:
+def test_pictures_of_another_shape_and_no_pictures_are_refused(blender_folder: Path) -> None:
     Image.new("RGBA", (9, 8)).save(blender_folder / "train" / "r_2.png")
-    with pytest.raises(DataError, match=r"r_2.png: 9x8 with 4 channels, the first picture is 8x8"):
+    with pytest.raises(DataError, match=r"r_2.png: 9x8 pixels, the first picture has 8x8"):
         memonf.load_scene(blender_folder).split("train")
     (blender_folder / "train" / "r_2.png").write_bytes(b"not a picture")
     with pytest.raises(DataError, match=r"r_2.png: cannot be read as a picture"):

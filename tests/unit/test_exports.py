@@ -208,7 +208,7 @@ def test_cameras_and_views_are_data_sets(tmp_path: Path) -> None:
     world = placed().cameras_to_world(cameras).camera_to_world[2]
     np.testing.assert_allclose(content["frames"][2]["transform_matrix"][:3], world, atol=1e-6)
     with Image.open(tmp_path / "views" / "images" / "train" / "00000.png") as picture:
-        assert picture.size == (cameras.width, cameras.height)
+        assert picture.size == cameras.size(0)
 
 
 @pytest.mark.parametrize(

@@ -7,7 +7,7 @@ import pycolmap
 import pytest
 import torch
 
-from memonf.cameras import Cameras, turntable
+from memonf.cameras import Cameras, same_size, turntable
 from memonf.lenses import Lenses
 
 WIDTH, HEIGHT = 24, 18
@@ -36,7 +36,7 @@ def test_lenses_are_those_of_opencv(model: str, fisheye: bool, lens: tuple[float
 def test_a_ray_meets_the_pixel_that_it_left(fisheye: bool, lens: tuple[float, ...]) -> None:
     cameras = Cameras(
         turntable(1, 24, 5.0, torch.zeros(3)).camera_to_world,
-        torch.tensor([[24.0, 24.5, 11.0, 9.5]]), WIDTH, HEIGHT,
+        torch.tensor([[24.0, 24.5, 11.0, 9.5]]), same_size(1, WIDTH, HEIGHT),
         Lenses(torch.tensor([lens]), torch.tensor([fisheye])),
     )  # fmt: skip
     rays = cameras.view_rays(0)

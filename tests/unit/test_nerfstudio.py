@@ -12,7 +12,7 @@ from PIL import Image
 from torch import Tensor
 
 import memonf
-from memonf.cameras import Cameras, turntable
+from memonf.cameras import Cameras, same_size, turntable
 from memonf.data import Scene
 from memonf.export.transforms import transforms, write_data_set
 from memonf.files import write_json
@@ -83,7 +83,7 @@ def capture(request: pytest.FixtureRequest, tmp_path: Path) -> Path:
         [focal, focal + 0.5, torch.full((VIEWS,), 11.0), torch.full((VIEWS,), 9.5)], 1
     )
     lenses = Lenses(torch.tensor([LENSES[lens]] * VIEWS), torch.full((VIEWS,), lens == "fisheye"))
-    cameras = Cameras(poses.camera_to_world, intrinsics, WIDTH, HEIGHT, lenses)
+    cameras = Cameras(poses.camera_to_world, intrinsics, same_size(VIEWS, WIDTH, HEIGHT), lenses)
     names = [f"images/{view:02}.png" for view in range(VIEWS)]
     (tmp_path / "images").mkdir()
     for view, name in enumerate(names):

@@ -210,7 +210,7 @@ def sphere_alpha(cameras: Cameras, view: int, radius: float = 0.5) -> torch.Tens
     rays = cameras.view_rays(view)
     along = -(rays.origins * rays.directions).sum(-1)
     nearest = (rays.origins + rays.directions * along[:, None]).norm(dim=-1)
-    return ((nearest < radius) * 255).byte().view(cameras.height, cameras.width)
+    return ((nearest < radius) * 255).byte().view(*cameras.size(view)[::-1])
 
 
 def test_bounds_follow_the_density() -> None:

@@ -94,7 +94,7 @@ def test_tensorboard_reads_back_scalars_pictures_and_settings(robot, tmp_path: P
     assert picture == f"training view {trainer.views.names[0]}"
     images = events.Images(picture)
     assert images[-1].step == 24
-    assert (images[0].width, images[0].height) == (trainer.cameras.width, trainer.cameras.height)
+    assert (images[0].width, images[0].height) == trainer.cameras.size(0)
     assert "config/text_summary" in events.Tags()["tensors"]
 
 

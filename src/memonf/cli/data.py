@@ -12,6 +12,7 @@ import tyro
 
 from ..data import Scene, load_scene
 from ..errors import InputError
+from ..evaluation import sizes_in_words
 from ..export.survey import draw_survey, survey
 from ..export.transforms import write_data_set
 from ..files import check_fresh_folder
@@ -88,11 +89,11 @@ def inspect(scene: Scene, options: Data) -> dict[str, Any]:
     for key, value in found.items():
         if key == "splits":
             for name, row in value.items():
-                width, height = row["size"]
+                sizes = sizes_in_words(scene.split(name).cameras)
                 groups = ", ".join(f"{row[group]} {group}" for group in
                                    ("front", "rear", "left", "right"))  # fmt: skip
                 kind = "RGBA" if row["channels"] == 4 else "RGB"
-                print(f"{name}: {row['views']} views of {width}x{height}, {kind}; {groups}")
+                print(f"{name}: {row['views']} views of {sizes}, {kind}; {groups}")
         elif key == "notes":
             for note in value:
                 print(f"note: {note}")

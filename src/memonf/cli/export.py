@@ -12,7 +12,7 @@ import torch
 import tyro
 
 from ..checkpoint import load
-from ..data import Scene, Views
+from ..data import Pictures, Scene, Views
 from ..devices import pick_device
 from ..errors import InputError
 from ..export.geometry import LEVEL, MESHES, surface, write_grid, write_mesh, write_points
@@ -157,7 +157,7 @@ def views(field: Field, options: Export) -> dict[str, Any]:
             pictures.append(torch.from_numpy(to_bytes(renderer.view(found, view).rgb)))
             on_view(view + 1, len(found))
     names = tuple(f"{view:05d}" for view in range(len(found)))
-    seen = Views(found, torch.stack(pictures), names)
+    seen = Views(found, Pictures.of(pictures), names)
     record = field.record
     scene = Scene(
         record.scene, {"train": lambda: seen}, field.aabb.cpu(), record.near, record.far,

@@ -42,7 +42,7 @@ def run(args: Sequence[str]) -> None:
                 "title": scene.title,
                 "train": len(train),
                 "test": len(scene.split("test")),
-                "size": [train.cameras.width, train.cameras.height],
+                "size": list(train.cameras.size(0)),
             }
         )
     if options.json:

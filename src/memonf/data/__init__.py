@@ -9,10 +9,13 @@ from pathlib import Path
 from ..errors import DataError, nearest
 from ..typing import PathLike
 from . import blender, colmap, llff, npz, transforms
-from .base import Scene, Views, composite_on, in_group
+from .base import Pictures, Scene, Views, composite_on, in_group
 from .capture import Place
 
-__all__ = ["Place", "Scene", "Views", "composite_on", "embedded_scenes", "in_group", "load_scene"]
+__all__ = [
+    "Pictures", "Place", "Scene", "Views", "composite_on", "embedded_scenes", "in_group",
+    "load_scene",
+]  # fmt: skip
 
 #: Tried in this order: captures of the world, which are placed, and scenes that are as they are.
 CAPTURES = (

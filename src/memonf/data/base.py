@@ -11,6 +11,7 @@ import math
 import re
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 
 import torch
 
@@ -18,9 +19,9 @@ from ..cameras import Cameras
 from ..errors import DataError, InputError
 from ..placement import Placement
 from ..typing import Bool, Float, Int, Tensor, UInt8
-from .storage import IN_MEMORY
+from .storage import IN_MEMORY, Pictures
 
-__all__ = ["Scene", "Views", "composite_on", "in_group"]
+__all__ = ["Pictures", "Scene", "Views", "composite_on", "in_group"]
 
 
 @dataclass(frozen=True)
@@ -29,19 +30,19 @@ class Views:
 
     Attributes:
         cameras: As many as names.
-        stored: (stored, height, width, 3 or 4), 8 bit sRGB as stored; RGBA has straight alpha. The
-            pictures of a split are stored once: views that are a part of it share them.
+        stored: 8 bit sRGB as stored; RGBA has straight alpha. The pictures of a split are stored
+            once: views that are a part of it share them.
         names: Name of each view, for messages and captions.
         places: Which of the stored pictures each view is; None for all of them in their order.
-        masks: Of the stored pictures, 0 at pixels that are neither trained on nor scored; None if
-            all count.
+        masks: One channel for each of the stored pictures, 0 at pixels that are neither trained on
+            nor scored; None if all count.
     """
 
     cameras: Cameras
-    stored: UInt8[Tensor, "stored height width channels"]
+    stored: Pictures
     names: tuple[str, ...]
     places: Int[Tensor, " views"] | None = None
-    masks: UInt8[Tensor, "stored height width"] | None = None
+    masks: Pictures | None = None
 
     def __len__(self) -> int:
         return len(self.cameras)
@@ -52,14 +53,27 @@ class Views:
         names = tuple(self.names[view] for view in picked.tolist())
         return Views(self.cameras[picked], self.stored, names, places, self.masks)
 
+    def place(self, view: int) -> int:
+        """Which of the stored pictures one view is."""
+        return view if self.places is None else int(self.places[view])
+
     def image(self, view: int) -> UInt8[Tensor, "height width channels"]:
         """One picture as it is stored; no copy."""
-        return self.stored[view if self.places is None else int(self.places[view])]
+        return self.stored[self.place(view)]
 
     @property
     def images(self) -> UInt8[Tensor, "views height width channels"]:
-        """All pictures; a copy where they are a part of those stored."""
-        return self.stored if self.places is None else self.stored[self.places]
+        """All pictures of views that agree in size; a copy where they are a part of those stored.
+
+        Raises:
+            InputError: They differ in size.
+        """
+        sizes = self.cameras.distinct_sizes
+        if len(sizes) != 1:
+            raise InputError(f"views: expected pictures of one size, received {len(sizes)} sizes")
+        stored = self.stored if self.places is None else self.stored.picked(self.places)
+        width, height = sizes[0]
+        return stored.pixels.view(len(self), height, width, stored.channels)
 
     def picture(self, view: int, background: Tensor) -> Float[Tensor, "height width 3"]:
         """One image in [0, 1], composited on a background colour (3,)."""
@@ -72,42 +86,52 @@ class Views:
         travels.
         """
         cameras = self.cameras.to(device)
-        here = torch.device(device).type == self.stored.device.type
-        if here or self.stored.nbytes > IN_MEMORY:
+        here = torch.device(device).type == self.stored.pixels.device.type
+        if here or self.stored.pixels.nbytes > IN_MEMORY:
             return replace(self, cameras=cameras)
-        masks = self.masks
-        if masks is not None:
-            masks = (masks if self.places is None else masks[self.places]).to(device)
-        return Views(cameras, self.images.to(device), self.names, None, masks)
+        stored, masks = self.stored, self.masks
+        if self.places is not None:
+            stored = stored.picked(self.places)
+            masks = None if masks is None else masks.picked(self.places)
+        masks = None if masks is None else masks.to(device)
+        return Views(cameras, stored.to(device), self.names, None, masks)
 
     def pixels(self, index: Int[Tensor, " pixels"]) -> UInt8[Tensor, "pixels channels"]:
-        """Single pixels, counted through all views row by row; on the cameras' device."""
-        index = self.stored_index(index.to(self.stored.device))
-        return self.stored.flatten(0, 2)[index].to(self.cameras.positions.device)
+        """Single pixels, counted as by `Cameras.places`; on the cameras' device."""
+        index = self.stored_index(index.to(self.stored.pixels.device))
+        return self.stored.pixels[index].to(self.cameras.positions.device)
 
     def counted(self, index: Int[Tensor, " pixels"]) -> Tensor | None:
         """Which single pixels count, counted like those of `pixels`; None if all do."""
         if self.masks is None:
             return None
-        index = self.stored_index(index.to(self.masks.device))
-        return self.masks.flatten()[index].to(self.cameras.positions.device) > 0
+        index = self.stored_index(index.to(self.masks.pixels.device))
+        return self.masks.pixels[index, 0].to(self.cameras.positions.device) > 0
 
     def stored_index(self, index: Int[Tensor, " pixels"]) -> Int[Tensor, " pixels"]:
         """Where single pixels of these views stand among those of the stored pictures."""
         if self.places is None:
             return index
-        area = self.cameras.height * self.cameras.width
-        return self.places[index // area] * area + index % area
+        ends, shifts = self.shifts
+        return index + shifts[torch.searchsorted(ends, index, right=True)]
+
+    @cached_property
+    def shifts(self) -> tuple[Int[Tensor, " views"], Int[Tensor, " views"]]:
+        """One past the last pixel of each view, and how far off it is stored."""
+        assert self.places is not None
+        areas, starts = self.stored.areas[self.places], self.stored.starts[self.places]
+        ends = areas.cumsum(0)
+        return ends, starts - (ends - areas)
 
     def mask(self, view: int) -> Bool[Tensor, "height width"] | None:
         """Which pixels of one view count; None if all do."""
         if self.masks is None:
             return None
-        return self.masks[view if self.places is None else int(self.places[view])] > 0
+        return self.masks[self.place(view)][..., 0] > 0
 
     def alphas(self) -> Iterator[UInt8[Tensor, "height width"]] | None:
         """Alpha channel of one view after another, 8 bit; None for images without one."""
-        if self.stored.shape[-1] != 4:
+        if self.stored.channels != 4:
             return None
         return (self.image(view)[..., 3] for view in range(len(self)))
 

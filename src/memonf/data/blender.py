@@ -18,7 +18,7 @@ import torch
 from ..cameras import Cameras
 from ..errors import DataError
 from .base import Scene, Views
-from .pictures import read_picture, read_pictures
+from .pictures import picture_header, read_pictures
 from .sources import inside, read_json
 from .storage import keep
 
@@ -28,6 +28,8 @@ __all__ = ["can_read", "read"]
 HALF_SIDE = 1.5
 NEAR, FAR = 2.0, 6.0
 SPLITS = ("train", "val", "test")
+#: Widths over heights that differ by no more than this share are one shape, rounded to pixels.
+SAME_SHAPE = 0.02
 
 
 def can_read(path: Path) -> bool:
@@ -53,7 +55,8 @@ def read_split(folder: Path, name: str) -> Views:
     """Read one ``transforms_*.json`` and all its pictures.
 
     Raises:
-        DataError: Broken JSON, missing keys, missing or unequal pictures, unusable poses.
+        DataError: Broken JSON, missing keys, missing pictures or such of another shape, unusable
+            poses.
     """
     file = folder / f"transforms_{name}.json"
     content = read_json(file)
@@ -72,19 +75,26 @@ def read_split(folder: Path, name: str) -> Views:
         raise DataError(
             f"{file}: `camera_angle_x`: expected radians in (0, pi), received {angle!r}"
         )
-    height, width, channels = read_picture(paths[0]).shape
+    headers = [picture_header(picture) for picture in paths]
+    sizes = [header.stored for header in headers]
+    width, height = sizes[0]
+    for picture, size in zip(paths, sizes, strict=True):
+        if not math.isclose(size[0] / size[1], width / height, rel_tol=SAME_SHAPE):
+            raise DataError(
+                f"{picture}: {size[0]}x{size[1]} pixels, the first picture has {width}x{height}: "
+                "one `camera_angle_x` cannot be right for both; give each frame `w`, `h` and `fl_x`"
+            )
     try:
         cameras = Cameras.pinhole(
             torch.from_numpy(np.stack(poses)), 0.5 * width / math.tan(0.5 * angle), width, height
-        )
+        ).with_sizes(torch.tensor(sizes))
     except DataError as error:
         raise DataError(f"{file}: {error}") from None
+    channels = max(header.channels for header in headers)
     images = keep(
-        read_pictures(paths),
-        (len(paths), height, width, channels),
-        origin=str(file.resolve()),
-        sources=paths,
-    )
+        read_pictures(paths, channels=channels), sizes, channels,
+        origin=str(file.resolve()), sources=paths,
+    )  # fmt: skip
     return Views(cameras, images, tuple(path.stem for path in paths))
 
 

@@ -2,7 +2,7 @@
 
 Every format gives `Frame` by frame a picture with its camera, in the capture's own coordinates and
 this project's camera convention. From there on all are treated alike: intrinsics follow the size of
-the pictures, every eighth view is held out where nothing says otherwise, and the scene is placed
+each picture, every eighth view is held out where nothing says otherwise, and the scene is placed
 (`memonf.placement`): upright, centred on what the cameras look at, its box scaled to ±1.5.
 
 The world goes on outside the box of a capture. Fields know nothing there: what lies beyond is seen
@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from functools import partial
 from pathlib import Path
 from typing import Any, Literal, TypeAlias
@@ -26,9 +26,9 @@ from ..cameras import Cameras
 from ..errors import DataError
 from ..lenses import Lenses
 from ..placement import Placement
-from ..typing import Float, Tensor
-from .base import Scene, Views
-from .pictures import picture_size, read_picture, read_pictures
+from ..typing import Float, Tensor, UInt8
+from .base import Pictures, Scene, Views
+from .pictures import picture_header, read_picture, read_pictures
 from .storage import keep
 
 __all__ = ["HELD_OUT_EVERY", "Frame", "Layout", "Place", "build_scene", "left_out"]
@@ -39,7 +39,9 @@ HALF_SCENE = 1.5
 HELD_OUT_EVERY = 8
 #: Nearest thing that is rendered, in distances of the cameras from the middle.
 NEAR_SHARE = 0.05
-#: Names of missing pictures that are listed.
+#: Widths over heights that differ by no more than this share are one shape, rounded to pixels.
+SAME_SHAPE = 0.02
+#: Names of missing pictures, and sizes, that are listed.
 LISTED = 5
 #: Views whose borders are looked at for the background's colour.
 BORDER_VIEWS = 8
@@ -61,6 +63,8 @@ class Frame:
         fisheye: Whether the lens follows the fisheye model.
         mask: Picture that is black where nothing counts; None if all does.
         bounds: Nearest and farthest depth of what it shows, world units; None if unknown.
+        upright: Whether the rotation that EXIF asks for is made; found by `fitted`.
+        channels: Of the picture; found by `fitted`.
     """
 
     picture: Path
@@ -71,6 +75,8 @@ class Frame:
     fisheye: bool = False
     mask: Path | None = None
     bounds: tuple[float, float] | None = None
+    upright: bool = False
+    channels: int = 3
 
 
 @dataclass(frozen=True)
@@ -154,30 +160,29 @@ def build_scene(
         notes: What the reader has to say.
 
     Raises:
-        DataError: No frame, unusable poses, pictures of different sizes.
+        DataError: No frame, unusable poses.
     """
     said = list(notes)
     if not any(splits.values()):
         raise DataError(f"{name}: no frame is left whose picture is there")
-    kept = {split: list(frames) for split, frames in splits.items() if frames}
+    kept = {
+        split: [fitted(frame) for frame in frames] for split, frames in splits.items() if frames
+    }
     if list(kept) == ["train"]:
         kept = hold_out(kept["train"])
         said.append(f"every {HELD_OUT_EVERY}th view is held out for tests")
     frames = [frame for part in kept.values() for frame in part]
-    for frame in frames:
-        if frame.size is not None and min(frame.size) < 1:
-            raise DataError(f"{frame.picture}: its camera is for pictures of {frame.size} pixels")
-    size, upright = common_size(frames)
-    world = cameras_of(name, frames, size)
+    said += what_differs(frames)
+    world = cameras_of(name, frames)
     if layout is None or place != "auto" or half_side is not None:
         placement = placed_by(place, world, frames, half_side)
-        layout = found_layout(world, placement, half_side, kept[next(iter(kept))], upright)
+        layout = found_layout(world, placement, half_side, kept[next(iter(kept))])
     placed = world if layout.placement is None else layout.placement.cameras_to_scene(world)
     loaders: dict[str, Callable[[], Views]] = {}
     start = 0
     for split, part in kept.items():
         cameras = placed[start : start + len(part)]
-        loaders[split] = partial(read_views, tuple(part), cameras, upright)
+        loaders[split] = partial(read_views, tuple(part), cameras)
         start += len(part)
     return Scene(
         name=name,
@@ -210,7 +215,6 @@ def found_layout(
     placement: Placement | None,
     half_side: float | None,
     frames: Sequence[Frame],
-    upright: bool,
 ) -> Layout:
     """What a capture does not say: box, range, background and front, from its cameras."""
     placed = world if placement is None else placement.cameras_to_scene(world)
@@ -222,7 +226,7 @@ def found_layout(
         aabb,
         near=max(NEAR_SHARE * float(distances.median()), 1e-4),
         far=float(distances.max() + (aabb[1] - aabb[0]).norm()),
-        background=border_colour(frames, upright),
+        background=border_colour(frames),
         front=middle_direction(placed, centre),
     )
 
@@ -245,39 +249,59 @@ def hold_out(frames: Sequence[Frame]) -> dict[str, list[Frame]]:
     return {"train": train, "test": test} if test else {"train": train}
 
 
-def common_size(frames: Sequence[Frame]) -> tuple[tuple[int, int], bool]:
-    """Size of all pictures, and whether the rotation that EXIF asks for is made.
+def fitted(frame: Frame) -> Frame:
+    """The frame with the size that its picture has, and intrinsics that belong to it.
 
-    Cameras that were calibrated on pictures as they are stored must see them so.
+    The rotation that EXIF asks for is made, unless the camera was calibrated on the picture as it
+    is stored.
+
+    Raises:
+        DataError: No picture, or one of another shape than its camera's.
     """
-    stored = picture_size(frames[0].picture, upright=False)
-    turned = picture_size(frames[0].picture)
-    declared = frames[0].size
-    upright = stored != turned and not (
+    header = picture_header(frame.picture)
+    declared = frame.size
+    if declared is not None and min(declared) < 1:
+        raise DataError(f"{frame.picture}: its camera is for pictures of {declared} pixels")
+    upright = header.stored != header.upright and not (
         declared is not None and math.isclose(
-            declared[0] / declared[1], stored[0] / stored[1], rel_tol=0.02)
+            declared[0] / declared[1], header.stored[0] / header.stored[1], rel_tol=SAME_SHAPE)
     )  # fmt: skip
-    size = turned if upright else stored
-    for frame in frames:
-        here = picture_size(frame.picture, upright=upright)
-        if here != size:
+    width, height = header.upright if upright else header.stored
+    across, down = 1.0, 1.0
+    if declared is not None:
+        across, down = width / declared[0], height / declared[1]
+        if abs(across - down) * max(declared) > max(1.0, SAME_SHAPE * max(width, height)):
             raise DataError(
-                f"{frame.picture}: {here[0]}x{here[1]} pixels, the first picture has "
-                f"{size[0]}x{size[1]}; make all of one size, or leave it out"
+                f"{frame.picture}: {width}x{height} pixels, its camera is for "
+                f"{declared[0]}x{declared[1]}; expected the same shape: write the size and the "
+                "intrinsics of the picture as it is, or undo its cropping or turning"
             )
-    return size, upright
+    fx, fy, cx, cy = frame.intrinsics
+    return replace(
+        frame, intrinsics=(fx * across, fy * down, cx * across, cy * down), size=(width, height),
+        upright=upright, channels=header.channels,
+    )  # fmt: skip
 
 
-def cameras_of(name: str, frames: Sequence[Frame], size: tuple[int, int]) -> Cameras:
-    """Cameras of the frames in world coordinates, for pictures of this size."""
-    width, height = size
-    rows = []
-    for frame in frames:
-        across, down = 1.0, 1.0
-        if frame.size is not None:
-            across, down = width / frame.size[0], height / frame.size[1]
-        fx, fy, cx, cy = frame.intrinsics
-        rows.append([fx * across, fy * down, cx * across, cy * down])
+def what_differs(frames: Sequence[Frame]) -> list[str]:
+    """Notes on pictures of several sizes, and on some with an alpha channel among others."""
+    notes = []
+    sizes = list(dict.fromkeys(frame.size for frame in frames if frame.size is not None))
+    if len(sizes) > 1:
+        listed = ", ".join(f"{width}x{height}" for width, height in sizes[:LISTED])
+        more = f" and {len(sizes) - LISTED} more" if len(sizes) > LISTED else ""
+        notes.append(f"pictures of {len(sizes)} sizes: {listed}{more}; every pixel counts alike")
+    with_alpha = sum(frame.channels == 4 for frame in frames)
+    if 0 < with_alpha < len(frames):
+        notes.append(
+            f"{with_alpha} of {len(frames)} pictures have an alpha channel, the others count as "
+            "opaque"
+        )
+    return notes
+
+
+def cameras_of(name: str, frames: Sequence[Frame]) -> Cameras:
+    """Cameras of the frames in world coordinates, for the pictures as they are."""
     lenses = None
     if any(frame.fisheye or any(frame.lens) for frame in frames):
         lenses = Lenses(
@@ -288,8 +312,10 @@ def cameras_of(name: str, frames: Sequence[Frame], size: tuple[int, int]) -> Cam
         poses = np.stack([frame.pose for frame in frames]).astype(np.float32)
     cameras = Cameras(
         torch.from_numpy(poses),
-        torch.tensor(rows, dtype=torch.float32), width, height, lenses,
-    )  # fmt: skip
+        torch.tensor([frame.intrinsics for frame in frames], dtype=torch.float32),
+        torch.tensor([frame.size for frame in frames]),
+        lenses,
+    )
     try:
         cameras.check()
     except DataError as error:
@@ -324,12 +350,12 @@ def middle_direction(cameras: Cameras, centre: Tensor) -> tuple[float, float]:
     )
 
 
-def border_colour(frames: Sequence[Frame], upright: bool) -> tuple[float, float, float]:
+def border_colour(frames: Sequence[Frame]) -> tuple[float, float, float]:
     """Mean colour along the borders of some pictures; white for pictures with alpha."""
     step = -(-len(frames) // BORDER_VIEWS)
     rows = []
     for frame in frames[::step]:
-        picture = read_picture(frame.picture, upright=upright)
+        picture = read_picture(frame.picture, upright=frame.upright)
         if picture.shape[-1] == 4:
             return (1.0, 1.0, 1.0)
         edges = (picture[0], picture[-1], picture[:, 0], picture[:, -1])
@@ -338,27 +364,29 @@ def border_colour(frames: Sequence[Frame], upright: bool) -> tuple[float, float,
     return (red, green, blue)
 
 
-def read_views(frames: Sequence[Frame], cameras: Cameras, upright: bool) -> Views:
+def read_views(frames: Sequence[Frame], cameras: Cameras) -> Views:
     """Decode the pictures of a split, and its masks."""
     paths = [frame.picture for frame in frames]
-    channels = read_picture(paths[0], upright=upright).shape[-1]
+    sizes = [cameras.size(view) for view in range(len(cameras))]
+    channels = max(frame.channels for frame in frames)
     images = keep(
-        read_pictures(paths, upright=upright),
-        (len(paths), cameras.height, cameras.width, channels),
-        origin="\n".join(str(path.resolve()) for path in paths),
-        sources=paths,
-    )
+        read_pictures(paths, upright=[frame.upright for frame in frames], channels=channels),
+        sizes, channels,
+        origin="\n".join(str(path.resolve()) for path in paths), sources=paths,
+    )  # fmt: skip
     masks = None
     if any(frame.mask is not None for frame in frames):
-        masks = torch.stack([read_mask(frame.mask, cameras, upright) for frame in frames])
+        masks = Pictures.of(
+            [read_mask(frame, size)[..., None] for frame, size in zip(frames, sizes, strict=True)]
+        )
     names = tuple(path.stem for path in paths)
     return Views(cameras, images, names, None, masks)
 
 
-def read_mask(path: Path | None, cameras: Cameras, upright: bool) -> Tensor:
-    """Which pixels count (255) and which do not (0), at the size of the pictures."""
-    if path is None:
-        return torch.full((cameras.height, cameras.width), 255, dtype=torch.uint8)
-    picture = Image.fromarray(read_picture(path, upright=upright)[..., 0])
-    resized = picture.resize((cameras.width, cameras.height), Image.Resampling.NEAREST)
+def read_mask(frame: Frame, size: tuple[int, int]) -> UInt8[Tensor, "height width"]:
+    """Which pixels count (255) and which do not (0), at the width and height of the picture."""
+    if frame.mask is None:
+        return torch.full(size[::-1], 255, dtype=torch.uint8)
+    picture = Image.fromarray(read_picture(frame.mask, upright=frame.upright)[..., 0])
+    resized = picture.resize(size, Image.Resampling.NEAREST)
     return torch.from_numpy((np.asarray(resized) > 0).astype(np.uint8) * 255)

@@ -100,11 +100,9 @@ def read_arrays(path: Path, suffix: str, part: slice) -> Views:
     except DataError as error:
         raise DataError(f"{path}: `poses{suffix}`: {error}") from None
     images = keep(
-        read_pictures(path, key, part),
-        shape,
-        origin=f"{path.resolve()} {key} {part}",
-        sources=[path],
-    )
+        read_pictures(path, key, part), [(shape[2], shape[1])] * shape[0], shape[3],
+        origin=f"{path.resolve()} {key} {part}", sources=[path],
+    )  # fmt: skip
     names = tuple(f"{suffix.strip('_') or 'view'}_{index}" for index in range(len(images)))
     return Views(cameras, images, names)
 

@@ -12,7 +12,7 @@ import torch
 from scipy.interpolate import CubicSpline
 from scipy.spatial.transform import Rotation, Slerp
 
-from ..cameras import Cameras
+from ..cameras import Cameras, same_size
 from ..errors import DataError, InputError
 
 __all__ = ["CameraPath"]
@@ -38,7 +38,7 @@ class CameraPath:
     def joined(self, camera: Cameras) -> CameraPath:
         """The path with one camera more."""
         pose = tuple(tuple(map(float, row)) for row in camera.camera_to_world[0].tolist())
-        angle = 2 * math.degrees(math.atan(camera.height / 2 / float(camera.intrinsics[0, 1])))
+        angle = math.degrees(camera.vertical_angle(0))
         return CameraPath((*self.poses, pose), (*self.fields_of_view, angle))
 
     def cameras(self, frames: int, width: int, height: int) -> Cameras:
@@ -66,8 +66,7 @@ class CameraPath:
         return Cameras(
             torch.tensor(poses, dtype=torch.float32),
             torch.cat([focal[:, None], focal[:, None], middle], 1),
-            width,
-            height,
+            same_size(frames, width, height),
         )
 
     def as_json(self) -> str:

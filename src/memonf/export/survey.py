@@ -28,7 +28,7 @@ def survey(scene: Scene) -> dict[str, Any]:
     """What was found, as plain values.
 
     Returns:
-        ``splits`` (views, how many of each view group, picture size and channels), ``lens``,
+        ``splits`` (views, how many of each view group, picture sizes and channels), ``lens``,
         ``focal`` (least and most, pixels), ``masks``, ``aabb``, ``near``, ``far``, ``background``,
         ``front``, ``placement`` and ``notes``.
     """
@@ -41,8 +41,8 @@ def survey(scene: Scene) -> dict[str, Any]:
         cameras = views.cameras
         splits[name] = {
             "views": len(views),
-            "size": [cameras.width, cameras.height],
-            "channels": int(views.stored.shape[-1]),
+            "sizes": [list(size) for size in cameras.distinct_sizes],
+            "channels": views.stored.channels,
             **{group: int(members(scene, cameras, group).sum()) for group in GROUPS},
         }
         focal += cameras.intrinsics[:, :2].flatten().tolist()

@@ -50,12 +50,14 @@ def transforms(
             frame |= dict(zip(LENS_KEYS, values, strict=True))
         frames.append(frame)
     fisheyes = world.lenses is not None and bool(world.lenses.fisheye.all())
-    return {
-        "camera_model": "OPENCV_FISHEYE" if fisheyes else "OPENCV",
-        "w": world.width,
-        "h": world.height,
-        "frames": frames,
-    }
+    content = {"camera_model": "OPENCV_FISHEYE" if fisheyes else "OPENCV", "frames": frames}
+    sizes = world.distinct_sizes
+    for entry, (width, height) in (
+        [(content, sizes[0])] if len(sizes) == 1
+        else zip(frames, map(world.size, range(len(world))), strict=True)
+    ):  # fmt: skip
+        entry |= {"w": width, "h": height}
+    return content
 
 
 def write_data_set(scene: Scene, views: dict[str, Views], folder: Path) -> None:
@@ -108,7 +110,7 @@ def write_pictures(
         write_picture(part.image(view).numpy(), folder / frame["file_path"])
         if masked:
             mask = part.mask(view)
-            counted = torch.ones(part.cameras.height, part.cameras.width) if mask is None else mask
+            counted = torch.ones(part.cameras.size(view)[::-1]) if mask is None else mask
             frame["mask_path"] = f"masks/{split}/{part.names[view]}.png"
             write_picture((counted.to(torch.uint8) * 255).numpy(), folder / frame["mask_path"])
 

@@ -111,8 +111,8 @@ def view_from(field: RadianceField) -> tuple[float, float]:
         return min(radius, 0.5 * (field.record.near + field.record.far)), 40.0
     centre = field.aabb.mean(0).cpu()
     radius = float((cameras.positions.cpu() - centre).norm(dim=1).median())
-    fx, fy = cameras.intrinsics[0, :2].tolist()
-    half = max(cameras.width / fx, cameras.height / fy) / 2  # all of upright pictures, too
+    # All of upright pictures, too; of several sizes, all of most.
+    half = float((cameras.sizes / cameras.intrinsics[:, :2].double()).amax(1).median()) / 2
     return radius, math.degrees(2 * math.atan(half))
 
 

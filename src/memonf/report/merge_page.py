@@ -171,7 +171,7 @@ def compared_from(story: MergeStory, size: int) -> tuple[tuple[Standpoint, ...],
         if cameras is None:
             continue
         for view in torch.linspace(0, len(cameras) - 1, STANDPOINTS + 2)[1:-1].round().int():
-            camera = resized(cameras[[int(view)]], size)
+            camera = cameras[[int(view)]].fitted(size)
             seen: dict[str, Tensor] = {
                 name: renderer.view(camera, 0).rgb for name, renderer in renderers.items()
             }
@@ -187,14 +187,6 @@ def compared_from(story: MergeStory, size: int) -> tuple[tuple[Standpoint, ...],
                 likeness[name].append(min(psnr(picture, seen[own]), 99.0))
     shown = tuple(Shown(name, tuple(pictures[name]), tuple(likeness[name])) for name in fields)
     return tuple(standpoints), shown
-
-
-def resized(cameras: Cameras, size: int) -> Cameras:
-    """The same cameras with pictures whose longer side has so many pixels."""
-    scale = size / max(cameras.width, cameras.height)
-    return cameras.resized(
-        max(1, round(cameras.width * scale)), max(1, round(cameras.height * scale))
-    )
 
 
 def map_of(parent: Field, name: str, size: int) -> str:

@@ -90,6 +90,7 @@ class Trainer:
         self.near, self.far = scene.near, scene.far
         self.views = views.to(device)
         self.cameras = self.views.cameras
+        self.pixel_count = self.cameras.pixel_count
         self.background = scene.background_rgb.to(device)
         self.march = MarchSettings()
         self.mixed = settings.precision == "bfloat16"
@@ -197,17 +198,14 @@ class Trainer:
         """Loss and gradients of one batch: (squared error, samples per ray that has any)."""
         count = self.rays
         self.rays_here += count
-        area = self.cameras.height * self.cameras.width
-        drawn = torch.randint(len(self.views) * area, (count,), generator=self.generator)
+        drawn = torch.randint(self.pixel_count, (count,), generator=self.generator)
         pixels = self.views.pixels(drawn)
         counted = self.views.counted(drawn)
         drawn = drawn.to(pixels.device)
         if counted is not None:  # fewer rays, as masks leave them
             pixels, drawn = pixels[counted], drawn[counted]
             count = max(1, len(drawn))
-        rays = self.cameras.rays(
-            drawn // area, drawn % area // self.cameras.width, drawn % self.cameras.width
-        )
+        rays = self.cameras.rays(*self.cameras.places(drawn))
         background = self.background.expand(len(drawn), 3)
         truth = composite_on(pixels, background)
         samples = march(

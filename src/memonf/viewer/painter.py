@@ -231,7 +231,8 @@ class Painter(threading.Thread):
                 parts.append(part)
                 if self.superseded():
                     return None
-            found.append(join(parts).reshape(camera.height, camera.width))
+            width, height = camera.size(0)
+            found.append(join(parts).reshape(height, width))
         return found
 
 

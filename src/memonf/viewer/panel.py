@@ -18,7 +18,7 @@ from ..errors import MemonfError
 from ..export.camera_path import CameraPath
 from ..export.turntables import field_turntable
 from ..export.video import write_frames
-from ..rendering import FRAMES, join
+from ..rendering import FRAMES
 from .contents import Contents
 from .looks import MODES, Look, to_picture
 from .painter import Gallery, Painter, Picture, Wanted, depth_span
@@ -109,12 +109,12 @@ class Panel:
             cameras = parent.record.cameras
             if cameras is None:
                 continue
-            half = cameras.height / 2 / float(cameras.intrinsics[0, 1])
             for view in range(len(cameras)):
+                width, height = cameras.size(view)
                 wxyz, position = viewer_pose(cameras.camera_to_world[view])
                 frustum = self.server.scene.add_camera_frustum(
-                    f"/cameras/{name}/{view}", fov=2 * float(np.arctan(half)),
-                    aspect=cameras.width / cameras.height, scale=0.12, visible=False,
+                    f"/cameras/{name}/{view}", fov=cameras.vertical_angle(view),
+                    aspect=width / height, scale=0.12, visible=False,
                     color=FRUSTA[number % len(FRUSTA)], wxyz=wxyz, position=position,
                 )  # fmt: skip
                 frustum.on_click(self.snap(cameras, view))
@@ -129,7 +129,7 @@ class Panel:
     def snap(self, cameras: Cameras, view: int) -> Callable[[Any], None]:
         """What happens when a frustum is clicked: the page looks through that camera."""
         wxyz, position = viewer_pose(cameras.camera_to_world[view])
-        angle = 2 * float(np.arctan(cameras.height / 2 / float(cameras.intrinsics[view, 1])))
+        angle = cameras.vertical_angle(view)
 
         def clicked(event: Any) -> None:
             camera = event.client.camera
@@ -294,6 +294,5 @@ def film_frames(look: Look, wanted: Wanted, path: CameraPath, count: int, size: 
         ).resized(size, size)  # fmt: skip
     renderer = replace(look.still(crop=wanted.crop), march=FRAMES.fitting(look.shown).march)
     for view in range(len(cameras)):
-        seen = join(list(renderer.strips(cameras, view)))
-        seen = seen.reshape(cameras.height, cameras.width)
+        seen = renderer.view(cameras, view)
         yield to_picture(seen, wanted.mode, depth_span(wanted, renderer))

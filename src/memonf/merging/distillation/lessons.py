@@ -196,12 +196,10 @@ def draw_lesson(
     for start in range(0, rays, BLOCK):
         count = min(BLOCK, rays - start)
         views = torch.randint(len(cameras), (count,), generator=generator)
-        rows, columns = torch.rand(2, count, generator=generator)
-        drawn = cameras.rays(
-            views.to(cameras.intrinsics.device),
-            (rows * cameras.height - 0.5).to(cameras.intrinsics),
-            (columns * cameras.width - 0.5).to(cameras.intrinsics),
-        )
+        rows, columns = torch.rand(2, count, generator=generator).to(cameras.intrinsics)
+        views = views.to(cameras.sizes.device)
+        widths, heights = cameras.sizes[views].unbind(1)
+        drawn = cameras.rays(views, rows * heights - 0.5, columns * widths - 0.5)
         samples = march(
             drawn, shared.grid, settings, near=parent.record.near, far=parent.record.far,
             generator=generator,
