@@ -22,7 +22,7 @@ from memonf.training import TrainSettings
 def row(labels: dict[str, Any], scored: Scored) -> dict[str, Any]:
     """One field as plain values."""
     return {
-        **labels, "name": scored.name, "pair": scored.seed, "seconds": scored.seconds,
+        **labels, "name": scored.contender.key, "pair": scored.seed, "seconds": scored.seconds,
         **{group: scored.psnr[group] for group in ("front", "rear", "all")},
     }  # fmt: skip
 
@@ -72,7 +72,7 @@ def main() -> None:
                 outcome = compare(settings, options.out / f"{name}_{width}_{initialization}")
                 with log.open("a") as file:
                     for scored in outcome.fields:
-                        if (*key, scored.name) not in done:
+                        if (*key, scored.contender.key) not in done:
                             file.write(json.dumps(row(labels, scored)) + "\n")
                 print(*key, len(missing), "methods", f"{outcome.seconds:.0f} s", flush=True)
 

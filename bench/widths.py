@@ -46,7 +46,7 @@ def main() -> None:
             workers=default_workers("cpu"),
         )
         outcome = compare(settings, options.out / f"width{width}")
-        rows = {row["name"]: row["all"] for row in summary_rows(outcome)}
+        rows = {row.contender.key: row.overall for row in summary_rows(outcome)}
         values = [rows[name] for name in ("front", "rear", *METHODS)]
         print(f"| {width} | " + " | ".join(f"{value:.1f}" for value in values) + " |", flush=True)
 

@@ -52,7 +52,15 @@ import torch  # noqa: E402
 import memonf  # noqa: E402
 from memonf.cameras import turntable  # noqa: E402
 from memonf.checkpoint import content_hash  # noqa: E402
-from memonf.experiment import Alignment, Curve, Outcome, Scored  # noqa: E402
+from memonf.experiment import (  # noqa: E402
+    Alignment,
+    CompareSettings,
+    Contender,
+    Curve,
+    Outcome,
+    RunDescription,
+    Scored,
+)
 from memonf.fields import Field, build_field, known  # noqa: E402
 from memonf.fields.classic_nerf import ClassicNerfConfig  # noqa: E402
 from memonf.fields.nerf import NerfConfig  # noqa: E402
@@ -60,7 +68,7 @@ from memonf.fields.siren import SirenConfig  # noqa: E402
 from memonf.fields.tiny_nerf import TinyNerfConfig  # noqa: E402
 from memonf.merging import LayerSimilarity  # noqa: E402
 from memonf.symmetry import find_symmetry, permute  # noqa: E402
-from memonf.training import INITIAL_PARAMS, SHARED_SEED  # noqa: E402
+from memonf.training import INITIAL_PARAMS, SHARED_SEED, TrainSettings  # noqa: E402
 
 torch.set_num_threads(1)
 
@@ -196,33 +204,34 @@ def small_outcome(**changes: Any) -> Outcome:
     """An experiment as it comes out, with made-up figures and pictures of one colour."""
     truth = (plain(10), plain(40))
 
-    def scored(name: str, psnr: float, shade: int, frames: bool = True) -> Scored:
+    def scored(contender: Contender, psnr: float, shade: int, frames: bool = True) -> Scored:
         groups = {"front": psnr + 1, "rear": psnr - 1, "all": psnr}
         return Scored(
-            name, "train" if name in ("front", "rear") else name, 0, 1.5, 1000, groups,
-            dict.fromkeys(groups, 0.9), {"front": 1, "rear": 1, "all": 2},
-            {"a": psnr + 1, "b": psnr - 1}, None,
+            contender, 0, 1.5, 1000, groups, dict.fromkeys(groups, 0.9),
+            {"front": 1, "rear": 1, "all": 2}, {"a": psnr + 1, "b": psnr - 1}, None,
             tuple(plain(shade + 30 * place) for place in range(2)), (psnr, psnr),
             tuple(plain(shade + 9 * frame) for frame in range(3)) if frames else (),
         )  # fmt: skip
 
     fields = (
-        scored("front", 24.0, 10), scored("rear", 23.0, 90), scored("oracle", 30.0, 10, False),
-        scored("joint", 29.0, 20), scored("average", 19.0, 180), scored("distill", 28.0, 30),
-    )  # fmt: skip
+        scored(Contender("parent", "front"), 24.0, 10),
+        scored(Contender("parent", "rear"), 23.0, 90),
+        scored(Contender("oracle", "oracle"), 30.0, 10, False),
+        scored(Contender("joint", "joint"), 29.0, 20),
+        scored(Contender.merge("average"), 19.0, 180),
+        scored(Contender.merge("distill"), 28.0, 30),
+    )
     generator = torch.Generator().manual_seed(0)
     layer = LayerSimilarity("layers.0", torch.rand(5, 5, generator=generator), torch.eye(5))
-    settings = {
-        "data": "embedded:robot", "data_name": "robot", "groups": ("front", "rear"), "seeds": 1,
-        "steps": 10, "seed": 0,
-        "background": [1.0, 1.0, 1.0], "command": "memonf demo --out demo", "most_views": None,
-        "train": {"seconds": None, "optimizer": "muon", "weight_decay": 0.1,
-                  "initialization": "shared"},
-        "config": {"width": 8}, "field": "tiny_nerf", "version": "0", "torch": "2",
-        "python": "3", "machine": "a machine", "workers": 2,
-    }  # fmt: skip
+    settings = CompareSettings(
+        "embedded:robot", train=TrainSettings(steps=10), most_views=None, workers=2,
+        command="memonf demo --out demo",
+    )  # fmt: skip
+    run = RunDescription(
+        settings, TinyNerfConfig(width=8), "robot", (1.0, 1.0, 1.0), "0", "2", "3", "a machine"
+    )
     whole = Outcome(
-        settings, fields, (Curve("average", (0.0, 0.5, 1.0), (24.0, 19.0, 23.0)),),
+        run, fields, (Curve("average", (0.0, 0.5, 1.0), (24.0, 19.0, 23.0)),),
         Alignment((layer,)), (), truth, ("front a", "rear b"), 12.0,
     )  # fmt: skip
     return dataclasses.replace(whole, **changes)

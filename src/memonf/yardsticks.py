@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import Any, Literal
+from typing import Literal
 
 import torch
 
@@ -18,32 +18,15 @@ from .fields import Field, Record, known
 from .knowledge import SOLID_RESOLUTION
 from .typing import Float, Tensor
 
-__all__ = ["BLENDS", "FROM_PARENT", "STARTS", "TITLES", "Blend"]
+__all__ = ["BLENDS", "STARTS", "Blend"]
 
 #: Name -> how the parents are weighed.
 BLENDS: dict[str, Literal["knowledge", "distance"]] = {
     "blend": "knowledge",
     "blend_by_distance": "distance",
 }
-#: The yardstick that is the same as `distill` itself if that starts from the first parent.
-FROM_PARENT = "distill_from_parent"
-#: Name -> settings of `distill`.
-STARTS: dict[str, dict[str, Any]] = {
-    "distill_from_merge": {"start": "merge"},
-    FROM_PARENT: {"start": "parent"},
-    "distill_from_scratch": {"start": "scratch"},
-}
-#: Names for people.
-TITLES = {
-    **{group: f"parent {group}" for group in ("front", "rear", "left", "right")},
-    "oracle": "oracle (each view by the parent of its group)",
-    "blend": "blend by knowledge (both parents rendered)",
-    "blend_by_distance": "blend by distance (both parents rendered)",
-    "joint": "joint (all images)",
-    "distill_from_merge": "`distill` from activation matching and REPAIR",
-    "distill_from_parent": "`distill` from the first parent",
-    "distill_from_scratch": "`distill` from scratch",
-}
+#: Other starts of the same distillation.
+STARTS: tuple[Literal["merge", "parent", "scratch"], ...] = ("merge", "parent", "scratch")
 
 
 class Blend:

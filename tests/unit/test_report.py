@@ -61,7 +61,7 @@ def test_names_from_outside_are_only_text(tmp_path: Path) -> None:
     hostile = "</script><script>alert(1)</script>"
     outcome = small_outcome()
     outcome = dataclasses.replace(
-        outcome, settings=outcome.settings | {"data_name": hostile}, view_names=(hostile, "b")
+        outcome, run=dataclasses.replace(outcome.run, scene=hostile), view_names=(hostile, "b")
     )
     html = written(experiment_page(outcome), tmp_path)
     assert "<script>alert" not in html
@@ -73,10 +73,10 @@ def test_the_verdict_holds_whatever_came_out() -> None:
     assert "28.00 dB, 4.00 dB above the better parent alone and 2.00 dB below the two" in said
     assert "one field trained on all images has 29.00 dB, the plain average of the parents" in said
     fields = small_outcome().fields
-    only_fog = tuple(scored for scored in fields if scored.name != "distill")
+    only_fog = tuple(scored for scored in fields if scored.contender.key != "distill")
     fog = experiment_page(small_outcome(fields=only_fog)).verdict
     assert "no better than parent front alone (24.00 dB)" in fog
-    nothing = tuple(scored for scored in only_fog if scored.name != "average")
+    nothing = tuple(scored for scored in only_fog if scored.contender.key != "average")
     assert "Nothing was merged" in experiment_page(small_outcome(fields=nothing)).verdict
 
 

@@ -63,19 +63,19 @@ class Compare(FromData):
 
     out: ResultsFolder
     groups: tuple[str, str] = HALVES[0]
-    seeds: int = 1
+    seeds: int = CompareSettings.seeds
     quick: Switch = False
     methods: tuple[str, ...] = ()
-    field: str = "tiny_nerf"
+    field: str = CompareSettings.field
     without_batch_norm: Switch = False
     without_joint: Switch = False
     without_yardsticks: Switch = False
     distill_steps: int = DISTILL_STEPS
-    overlap: float = 0.0
-    most_views: int = 40
-    frames: int = 60
-    size: int = 128
-    curve_points: int = 5
+    overlap: float = CompareSettings.overlap
+    most_views: int = CompareSettings.most_views or 0
+    frames: int = CompareSettings.frames
+    size: int = CompareSettings.size
+    curve_points: int = CompareSettings.curve_points
     workers: int | None = None
 
 
@@ -146,7 +146,8 @@ def run_compare(settings: CompareSettings, out: Path, *, quiet: bool, as_json: b
         outcome = compare(settings, out, observe)
     page = write_report(outcome, out)
     if as_json:
-        print(json.dumps({"out": str(out), "page": str(page), "rows": summary_rows(outcome)}))
+        rows = [row.as_dict() for row in summary_rows(outcome)]
+        print(json.dumps({"out": str(out), "page": str(page), "rows": rows}))
     else:
         print_outcome(outcome, page)
     return outcome
@@ -158,7 +159,7 @@ def print_outcome(outcome: Outcome, page: Path) -> None:
     for heading in headings(outcome):
         table.add_column(heading, justify="left" if heading == "field" else "right")
     for row in summary_rows(outcome):
-        table.add_row(row["name"], *shown_figures(outcome, row))
+        table.add_row(row.contender.key, *shown_figures(outcome, row))
     console = Console()
     console.print(table)
     console.print(f"Done in {outcome.seconds:.0f} s. Open {page}", soft_wrap=True)

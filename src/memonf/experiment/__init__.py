@@ -10,20 +10,22 @@ Called by ``memonf compare`` and ``memonf demo``; the report package draws what 
 
 from __future__ import annotations
 
+from .contender import Contender
 from .jobs import TrainJob
-from .outcome import Alignment, Curve, KnowledgePicture, Outcome, Scored
+from .outcome import Alignment, Curve, KnowledgePicture, Outcome, RunDescription, Scored
 from .run import compare
-from .settings import BATCH_NORM, DISTILL_STEPS, HALVES, CompareSettings
+from .settings import DISTILL_STEPS, HALVES, CompareSettings
 
 __all__ = [
-    "BATCH_NORM",
     "DISTILL_STEPS",
     "HALVES",
     "Alignment",
     "CompareSettings",
+    "Contender",
     "Curve",
     "KnowledgePicture",
     "Outcome",
+    "RunDescription",
     "Scored",
     "TrainJob",
     "compare",

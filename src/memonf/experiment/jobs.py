@@ -26,9 +26,10 @@ from ..tracking import JsonLines, log_path, together, tracked
 from ..training import INITIAL_PARAMS, TrainSettings, new_trainer
 from ..typing import Tensor
 from ..workers import report
-from ..yardsticks import BLENDS, STARTS, Blend
+from ..yardsticks import BLENDS, Blend
+from .contender import Contender
 from .outcome import Alignment, Curve, KnowledgePicture, Scored
-from .settings import BATCH_NORM, CompareSettings
+from .settings import CompareSettings
 
 __all__ = [
     "AlignmentJob",
@@ -50,6 +51,7 @@ class TrainJob:
 
     settings: CompareSettings
     title: str
+    contender: Contender
     group: str
     train: TrainSettings
     config: FieldConfig
@@ -84,32 +86,31 @@ class ScoreJob:
     """Merge if there are parents, then score and picture one field."""
 
     settings: CompareSettings
-    title: str
-    name: str
+    contender: Contender
     seed: int
     path: Path
     parents: tuple[Path, ...] = ()
 
+    @property
+    def title(self) -> str:
+        """Name for progress bars."""
+        return f"{self.contender.key} {self.seed}"
+
     def run(self) -> Scored:
-        """Do it."""
-        device = self.settings.device
-        name = self.name.removesuffix(BATCH_NORM)
-        method = "train"
+        """Merge, score and draw."""
+        device, contender = self.settings.device, self.contender
         path: Path | None = self.path
         start_parent: int | None = None
         scored: Field | Blend
-        if name in BLENDS:
+        if contender.kind == "blend":
             parents = [load(parent, device) for parent in self.parents]
-            method, scored, seconds = name, Blend(parents, BLENDS[name]), 0.0
+            scored, seconds = Blend(parents, BLENDS[contender.name]), 0.0
             path = None
-        elif self.parents:
-            method = "distill" if name in STARTS else name
-            settings = STARTS.get(name, {})
-            if method == "distill":
-                settings = {**settings, "steps": self.settings.distill_steps}
+        elif contender.kind == "merge":
+            settings = contender.settings(self.settings.distill_steps)
             # Parents are of one scene by construction, however short they were trained.
             result = merge(
-                self.parents, method, seed=self.seed, device=device, force=True, **settings
+                self.parents, contender.name, seed=self.seed, device=device, force=True, **settings
             )
             scored, seconds = result.field, float(result.report["seconds"])
             start_parent = result.report.get("distill", {}).get("start_parent")
@@ -134,7 +135,7 @@ class ScoreJob:
             frames = tuple(to_bytes(view.rgb) for view in views)
         report(self.title, 1.0, f"PSNR {score['all']:5.2f} dB")
         return Scored(
-            self.name, method, self.seed, seconds, scored.parameter_count(), score, similarity,
+            contender, self.seed, seconds, scored.parameter_count(), score, similarity,
             counts, view_psnr, path,
             tuple(to_bytes(drawn[name]) for name in names), tuple(view_psnr[n] for n in names),
             frames, start_parent,

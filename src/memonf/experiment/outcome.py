@@ -3,16 +3,26 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from ..fields import FieldConfig
 from ..merging import LayerSimilarity
-from .settings import BATCH_NORM
+from .contender import Contender
+from .settings import CompareSettings
 
-__all__ = ["Alignment", "Curve", "KnowledgePicture", "Outcome", "Scored", "oracle"]
+__all__ = [
+    "Alignment",
+    "Curve",
+    "KnowledgePicture",
+    "Outcome",
+    "RunDescription",
+    "Scored",
+    "oracle",
+]
 
 
 @dataclass(frozen=True)
@@ -20,8 +30,7 @@ class Scored:
     """A field with its scores and pictures.
 
     Attributes:
-        name: A parent's group, ``joint`` or a method; batch-norm ones end in ``_batch_norm``.
-        method: ``train`` or the merge method.
+        contender: What it is.
         seed: Number of the seed pair.
         seconds: Time its training or merge took.
         parameters: Number of params that a picture of it needs: of blends and oracles, those of
@@ -37,8 +46,7 @@ class Scored:
         start_parent: Number of the parent that a distillation started from, if it did from one.
     """
 
-    name: str
-    method: str
+    contender: Contender
     seed: int
     seconds: float
     parameters: int
@@ -56,8 +64,8 @@ class Scored:
         """One row for each group, as in ``scores.json``."""
         return [
             {
-                "name": self.name,
-                "method": self.method,
+                "name": self.contender.key,
+                "method": self.contender.produced_by,
                 "group": group,
                 "seed": self.seed,
                 "psnr": self.psnr[group],
@@ -73,12 +81,12 @@ class Curve:
     """PSNR along the coefficients between two parents.
 
     Attributes:
-        name: The method.
+        method: Name of the merge method.
         coefficients: Weight of the second parent.
         psnr: dB on all curve views at each coefficient.
     """
 
-    name: str
+    method: str
     coefficients: tuple[float, ...]
     psnr: tuple[float, ...]
 
@@ -110,11 +118,56 @@ class Alignment:
 
 
 @dataclass(frozen=True)
+class RunDescription:
+    """With what an experiment was made.
+
+    Attributes:
+        settings: What was trained, merged and scored.
+        config: Configuration of the fields without batch norm.
+        scene: Name of the data set.
+        background: Colour of the scene's background.
+        version: Of memonf.
+        torch: Version of PyTorch.
+        python: Version of Python.
+        machine: System, processor and cores.
+    """
+
+    settings: CompareSettings
+    config: FieldConfig
+    scene: str
+    background: tuple[float, float, float]
+    version: str
+    torch: str
+    python: str
+    machine: str
+
+    @property
+    def steps(self) -> int:
+        """Training steps of each parent, where they are not given by seconds."""
+        return self.settings.train.step_goal
+
+    def as_dict(self) -> dict[str, Any]:
+        """Plain values for JSON, as ``scores.json`` has them."""
+        return {
+            **asdict(self.settings),
+            "data": Path(self.settings.data).name,
+            "data_name": self.scene,
+            "steps": self.steps,
+            "background": list(self.background),
+            "config": self.config.as_dict(),
+            "version": self.version,
+            "torch": self.torch,
+            "python": self.python,
+            "machine": self.machine,
+        }
+
+
+@dataclass(frozen=True)
 class Outcome:
     """All that came out.
 
     Attributes:
-        settings: Settings, versions and machine, as plain values.
+        run: Settings, versions and machine.
         fields: Every scored field, parents first.
         curves: Interpolation curves of the first seed pair.
         alignment: Of the parents of the first seed pair.
@@ -124,7 +177,7 @@ class Outcome:
         seconds: Wall time of the whole.
     """
 
-    settings: dict[str, Any]
+    run: RunDescription
     fields: tuple[Scored, ...]
     curves: tuple[Curve, ...]
     alignment: Alignment
@@ -151,8 +204,7 @@ def oracle(of: dict[str, Scored], groups: Sequence[str]) -> Scored:
 
     shown = range(len(first.pictures))
     return Scored(
-        "oracle" + (BATCH_NORM if BATCH_NORM in first.name else ""),
-        "oracle",
+        Contender("oracle", "oracle", batch_norm=first.contender.batch_norm),
         first.seed,
         0.0,
         sum(parent.parameters for parent in parents),

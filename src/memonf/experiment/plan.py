@@ -9,12 +9,17 @@ from typing import Any
 from ..errors import InputError
 from ..fields import FIELDS, FieldConfig
 from ..merging import METHODS
-from ..yardsticks import BLENDS, FROM_PARENT, STARTS
+from ..yardsticks import BLENDS, STARTS
+from .contender import Contender
 from .jobs import AlignmentJob, CurveJob, KnowledgeJob, ScoreJob, TrainJob
 from .outcome import Scored
-from .settings import BATCH_NORM, CompareSettings
+from .settings import CompareSettings
 
-__all__ = ["Plan"]
+__all__ = ["FROM_PARENT", "Plan"]
+
+DISTILLED = Contender.merge("distill")
+#: The yardstick that is the same as `DISTILLED` if that starts from the first parent anyway.
+FROM_PARENT = Contender("merge", "distill", "parent")
 
 
 @dataclass
@@ -23,7 +28,7 @@ class Plan:
 
     Attributes:
         settings: What to train, merge and score.
-        variants: Suffix of the names and configuration of each kind of parents.
+        variants: Configuration of each kind of parents; the second has batch norm.
         training: Fields to train; the longest first, so that no core waits at the end.
         scoring: Fields to merge, if they are merges, and to score.
         curves: Interpolation curves of the first seed pair.
@@ -33,7 +38,7 @@ class Plan:
     """
 
     settings: CompareSettings
-    variants: list[tuple[str, FieldConfig]]
+    variants: list[FieldConfig]
     training: list[TrainJob] = field(default_factory=list)
     scoring: list[ScoreJob] = field(default_factory=list)
     curves: list[CurveJob] = field(default_factory=list)
@@ -45,7 +50,7 @@ class Plan:
         """Plan an experiment whose results go to a folder.
 
         Raises:
-            InputError: The architecture knows no batch norm, and that is asked for.
+            InputError: The architecture does not support batch norm, and that is asked for.
         """
         plan = cls(settings, variants_of(settings))
         for seed in range(settings.seeds):
@@ -57,67 +62,77 @@ class Plan:
     @property
     def config(self) -> FieldConfig:
         """Configuration of the fields without batch norm."""
-        return self.variants[0][1]
+        return self.variants[0]
 
     def add_pair(self, seed: int, folder: Path) -> None:
         """Plan one seed pair: its trainings, merges, yardsticks and curves."""
         trained: list[TrainJob] = []
         if self.settings.joint:
-            trained.append(train_job(self.settings, "joint", "all", seed, "", self.config, folder))
-        for suffix, config in self.variants:
+            joint = Contender("joint", "joint")
+            trained.append(train_job(self.settings, joint, "all", seed, self.config, folder))
+        for config in self.variants:
+            batch_norm = config is not self.config
             parents = [
-                train_job(self.settings, group, group, seed, suffix, config, folder)
+                train_job(
+                    self.settings, Contender("parent", group, batch_norm=batch_norm), group, seed,
+                    config, folder,
+                )
                 for group in self.settings.groups
-            ]
+            ]  # fmt: skip
             trained += parents
-            self.add_merges(seed, suffix, folder, tuple(job.out for job in parents))
+            self.add_merges(seed, batch_norm, folder, tuple(job.out for job in parents))
         self.training += trained
-        self.scoring += [
-            ScoreJob(self.settings, f"{job.out.stem} {seed}", job.out.stem, seed, job.out)
-            for job in trained
-        ]
+        self.scoring += [ScoreJob(self.settings, job.contender, seed, job.out) for job in trained]
 
-    def add_merges(self, seed: int, suffix: str, folder: Path, parents: tuple[Path, ...]) -> None:
+    def add_merges(
+        self, seed: int, batch_norm: bool, folder: Path, parents: tuple[Path, ...]
+    ) -> None:
         """Plan the merges of two parents, the yardsticks beside them, and curves between them."""
         settings, methods = self.settings, self.settings.method_names()
-        yardsticks: list[str] = []
-        if settings.yardsticks and not suffix:
-            yardsticks = [*BLENDS, *(STARTS if "distill" in methods else ())]
-        for method in [*methods, *yardsticks]:
-            name = method + suffix
-            path = folder / f"{name}.safetensors"
-            job = ScoreJob(settings, f"{name} {seed}", name, seed, path, parents)
-            if method == FROM_PARENT:
+        contenders = [Contender.merge(method, batch_norm=batch_norm) for method in methods]
+        if settings.yardsticks and not batch_norm:
+            contenders += [Contender("blend", name) for name in BLENDS]
+            if "distill" in methods:
+                contenders += [Contender("merge", "distill", start) for start in STARTS]
+        for contender in contenders:
+            path = folder / f"{contender.key}.safetensors"
+            job = ScoreJob(settings, contender, seed, path, parents)
+            if contender == FROM_PARENT:
                 self.from_parent[seed] = job
             else:
                 self.scoring.append(job)
+        if seed == 0 and settings.curve_points and not batch_norm:
             # Function-space merges do not follow the coefficients continuously.
-            curved = method in METHODS and not METHODS[method].function_space
-            if seed == 0 and settings.curve_points and not suffix and curved:
-                self.curves.append(CurveJob(settings, f"curve {method}", method, parents))
+            self.curves += [
+                CurveJob(settings, f"curve {method}", method, parents)
+                for method in methods
+                if not METHODS[method].function_space
+            ]
 
     def is_both(self, result: Any) -> bool:
         """Whether a result is that of `distill` and of the yardstick from the first parent."""
-        distilled = isinstance(result, Scored) and result.name == "distill"
+        distilled = isinstance(result, Scored) and result.contender == DISTILLED
         return distilled and result.start_parent == 0 and result.seed in self.from_parent
 
     def called_for_by(self, result: Any) -> list[ScoreJob]:
         """Jobs that a result calls for: that yardstick, where it is another field."""
-        distilled = isinstance(result, Scored) and result.name == "distill"
+        distilled = isinstance(result, Scored) and result.contender == DISTILLED
         if distilled and not self.is_both(result) and result.seed in self.from_parent:
             return [self.from_parent[result.seed]]
         return []
 
 
-def variants_of(settings: CompareSettings) -> list[tuple[str, FieldConfig]]:
+def variants_of(settings: CompareSettings) -> list[FieldConfig]:
     """The configuration asked for, and the same with batch norm if that is wanted too."""
     base = settings.config or FIELDS[settings.field].Config()
-    variants = [("", base)]
+    variants = [base]
     if settings.batch_norm:
         if not hasattr(base, "batch_norm"):
-            raise InputError(f"field `{settings.field}` knows no batch norm; pass batch_norm=False")
+            raise InputError(
+                f"field `{settings.field}` does not support batch norm; pass batch_norm=False"
+            )
         if not base.batch_norm:
-            variants.append((BATCH_NORM, replace(base, batch_norm=True)))  # type: ignore[call-arg]
+            variants.append(replace(base, batch_norm=True))  # type: ignore[call-arg]
     return variants
 
 
@@ -134,10 +149,9 @@ def looks(settings: CompareSettings, out: Path) -> list[KnowledgeJob | Alignment
 
 def train_job(
     settings: CompareSettings,
-    name: str,
+    contender: Contender,
     group: str,
     seed: int,
-    suffix: str,
     config: FieldConfig,
     folder: Path,
 ) -> TrainJob:
@@ -149,5 +163,6 @@ def train_job(
             train = replace(train, seconds=2 * train.seconds)
         else:
             train = replace(train, steps=2 * train.step_goal)
-    title = f"train {name}{suffix.replace('_', ' ')}, pair {seed}"
-    return TrainJob(settings, title, group, train, config, folder / f"{name}{suffix}.safetensors")
+    title = f"train {contender.key.replace('_', ' ')}, pair {seed}"
+    out = folder / f"{contender.key}.safetensors"
+    return TrainJob(settings, title, contender, group, train, config, out)

@@ -6,10 +6,9 @@ import os
 import platform
 import time
 from collections.abc import Sequence
-from dataclasses import asdict, replace
+from dataclasses import replace
 from pathlib import Path
 from statistics import fmean
-from typing import Any
 
 import torch
 
@@ -18,11 +17,19 @@ from ..data import Scene
 from ..export.video import to_bytes
 from ..fields import FieldConfig
 from ..workers import Observer, Workers
-from ..yardsticks import BLENDS, FROM_PARENT, STARTS
+from .contender import Contender
 from .jobs import curve_views, picture_views
-from .outcome import Alignment, Curve, KnowledgePicture, Outcome, Scored, oracle
-from .plan import Plan
-from .settings import BATCH_NORM, CompareSettings
+from .outcome import (
+    Alignment,
+    Curve,
+    KnowledgePicture,
+    Outcome,
+    RunDescription,
+    Scored,
+    oracle,
+)
+from .plan import FROM_PARENT, Plan
+from .settings import CompareSettings
 
 __all__ = ["compare"]
 
@@ -53,13 +60,13 @@ def compare(
             [*plan.scoring, *plan.curves, *plan.looks], observe, plan.called_for_by
         )
     fields = in_order([result for result in results if isinstance(result, Scored)], plan, groups)
-    by_name = {(scored.name, scored.seed): scored for scored in fields}
+    first_pair = {scored.contender: scored for scored in fields if scored.seed == 0}
     between = [result for result in results if isinstance(result, Curve)]
     (alignment,) = (result for result in results if isinstance(result, Alignment))
     return Outcome(
         described(settings, scene, plan.config),
         tuple(fields),
-        tuple(whole_curve(settings, scene, curve, by_name) for curve in between),
+        tuple(whole_curve(settings, scene, curve, first_pair) for curve in between),
         alignment,
         tuple(result for result in results if isinstance(result, KnowledgePicture)),
         tuple(to_bytes(views.picture(i, scene.background_rgb)) for i in range(len(views))),
@@ -78,48 +85,40 @@ def in_order(scored: Sequence[Scored], plan: Plan, groups: Sequence[str]) -> lis
         plan: What was planned.
         groups: Group of each chosen picture.
     """
-    fields = [*scored, *(replace(one, name=FROM_PARENT) for one in scored if plan.is_both(one))]
-    by_name = {(one.name, one.seed): one for one in fields}
+    same = (replace(one, contender=FROM_PARENT) for one in scored if plan.is_both(one))
+    fields = [*scored, *same]
+    found = {(one.contender, one.seed): one for one in fields}
     halves = plan.settings.groups
-    fields += [
-        oracle({group: by_name[group + suffix, seed] for group in halves}, groups)
-        for suffix, _ in plan.variants
-        for seed in range(plan.settings.seeds)
-    ]
+    for batch_norm in {one.contender.batch_norm for one in scored}:
+        parents = {group: Contender("parent", group, batch_norm=batch_norm) for group in halves}
+        for seed in range(plan.settings.seeds):
+            of_group = {group: found[parent, seed] for group, parent in parents.items()}
+            fields.append(oracle(of_group, groups))
     methods = plan.settings.method_names()
-    order = [*halves, "oracle", *BLENDS, "joint", *methods, *STARTS]
-    fields.sort(
-        key=lambda f: (
-            BATCH_NORM in f.name, order.index(f.name.removesuffix(BATCH_NORM)), f.seed
-        )
-    )  # fmt: skip
-    return fields
+    return sorted(fields, key=lambda one: (one.contender.order(halves, methods), one.seed))
 
 
 def whole_curve(
-    settings: CompareSettings, scene: Scene, between: Curve, scored: dict[tuple[str, int], Scored]
+    settings: CompareSettings, scene: Scene, between: Curve, scored: dict[Contender, Scored]
 ) -> Curve:
     """A curve with its ends, the parents, and its middle, the merge of equal coefficients."""
     names = curve_views(scene, settings)
     values = dict(zip(between.coefficients, between.psnr, strict=True))
     first, second = settings.groups
-    for share, name in ((0.0, first), (0.5, between.name), (1.0, second)):
-        values[share] = fmean(scored[name, 0].view_psnr[view] for view in names)
+    for share, contender in (
+        (0.0, Contender("parent", first)),
+        (0.5, Contender.merge(between.method)),
+        (1.0, Contender("parent", second)),
+    ):
+        values[share] = fmean(scored[contender].view_psnr[view] for view in names)
     steps = settings.curve_steps()
-    return Curve(between.name, tuple(steps), tuple(values[share] for share in steps))
+    return Curve(between.method, tuple(steps), tuple(values[share] for share in steps))
 
 
-def described(settings: CompareSettings, scene: Scene, config: FieldConfig) -> dict[str, Any]:
+def described(settings: CompareSettings, scene: Scene, config: FieldConfig) -> RunDescription:
     """Settings, versions and machine for the record."""
-    return {
-        **asdict(settings),
-        "data": Path(settings.data).name,
-        "data_name": scene.name,
-        "steps": settings.train.step_goal,
-        "background": list(scene.background),
-        "config": config.as_dict(),
-        "version": __version__,
-        "torch": torch.__version__,
-        "python": platform.python_version(),
-        "machine": f"{platform.system()} {platform.machine()}, {os.cpu_count()} cores",
-    }
+    return RunDescription(
+        settings, config, scene.name, scene.background, __version__, torch.__version__,
+        platform.python_version(),
+        f"{platform.system()} {platform.machine()}, {os.cpu_count()} cores",
+    )  # fmt: skip

@@ -10,13 +10,12 @@ from ..fields import FieldConfig
 from ..merging import METHODS
 from ..training import TrainSettings
 
-__all__ = ["BATCH_NORM", "DISTILL_STEPS", "HALVES", "SHOWN", "CompareSettings"]
+__all__ = ["DISTILL_STEPS", "HALVES", "SHOWN", "CompareSettings"]
 
 #: Pairs of view groups that all cameras fall into, each into one.
 HALVES = (("front", "rear"), ("left", "right"))
 #: About a seventh of the time that the joint field takes with the default length of training.
 DISTILL_STEPS = 700
-BATCH_NORM = "_batch_norm"
 #: Shown unless others are asked for: the original experiment's methods and the best of the others.
 SHOWN = (
     "average", "average_repair", "weight_matching", "weight_matching_repair",
@@ -71,10 +70,10 @@ class CompareSettings:
     keep_coordinates: bool = False
     half_side: float | None = None
     overlap: float = 0.0
-    most_views: int | None = None
+    most_views: int | None = 40
     frames: int = 60
-    size: int = 160
-    curve_points: int = 11
+    size: int = 128
+    curve_points: int = 5
     curve_views: int = 20
     workers: int = 1
     device: str = "cpu"

@@ -27,7 +27,7 @@ def curve_content(outcome: Outcome) -> list[dict[str, Any]]:
     """Content of ``curves.json``; the barrier is the largest drop below the parents' line, dB."""
     return [
         {
-            "method": curve.name,
+            "method": curve.method,
             "coefficients": list(curve.coefficients),
             "psnr": list(curve.psnr),
             "barrier": barrier(curve.coefficients, curve.psnr),
@@ -74,9 +74,9 @@ def draw_curves(outcome: Outcome, path: PathLike) -> None:
             markersize=3.5,
             label=f"{name}  (barrier {content['barrier']:.1f} dB)",
         )
-    axes.set_xlabel(f"coefficient of the {outcome.settings['groups'][1]} parent")
+    axes.set_xlabel(f"coefficient of the {outcome.run.settings.groups[1]} parent")
     axes.set_ylabel("PSNR on held-out views of both halves, dB")
-    axes.set_title(f"Between the parents: {outcome.settings['data_name']}")
+    axes.set_title(f"Between the parents: {outcome.run.scene}")
     axes.grid(alpha=0.25)
     axes.spines[["top", "right"]].set_visible(False)
     figure.legend(frameon=False, fontsize=8, loc="outside lower center", ncols=2)

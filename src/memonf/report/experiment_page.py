@@ -3,22 +3,29 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
-from ..experiment import BATCH_NORM, Outcome, Scored
-from ..merging import METHODS, LayerSimilarity
+from ..experiment import Contender, Outcome, Scored
+from ..merging import LayerSimilarity
 from .addresses import COLUMNS, file_address, matrix_address, picture_address, sheet_address
 from .curves import curve_content, curve_styles
 from .page import Film, Layer, Map, Page, Shown, Standpoint, widths
 from .plots import CurvePlot, plot_curves
-from .tables import described_name, headings, shown_figures, summary_rows
+from .tables import SummaryRow, headings, shown_figures, summary_rows
 
 __all__ = ["KNOWLEDGE_TEXT", "LAYERS_NOTE", "experiment_page", "layers_of"]
 
 #: Of films that are shown at first, beside the parents and the best merge.
 FIRST_FILMS = (
-    "joint", "average", "weight_matching", "weight_matching_repair",
-    "activation_matching", "activation_matching_repair",
+    Contender("joint", "joint"),
+    *map(
+        Contender.merge,
+        (
+            "average", "weight_matching", "weight_matching_repair", "activation_matching",
+            "activation_matching_repair",
+        ),
+    ),
 )  # fmt: skip
 KNOWLEDGE_TEXT = (
     "How many cameras saw each place, in slices through the matter and on its surface; magenta is "
@@ -34,28 +41,32 @@ LAYERS_NOTE = (
 
 def experiment_page(outcome: Outcome) -> Page:
     """Gather all that came out of an experiment."""
-    settings = outcome.settings
+    run, settings = outcome.run, outcome.run.settings
     rows = summary_rows(outcome)
     best = best_merge(rows)
     shown = [scored for scored in outcome.fields if scored.seed == 0]
     films = [scored for scored in shown if scored.frames]
-    parents = tuple(settings["groups"])
-    chosen = {*parents, *FIRST_FILMS, best["name"] if best else ""}
+    parents = [Contender("parent", group) for group in settings.groups]
+    chosen = {*parents, *FIRST_FILMS, *([best.contender] if best else [])}
     return Page(
-        title=f"Two fields into one: {settings['data_name']}",
+        title=f"Two fields into one: {run.scene}",
         verdict=verdict(rows, best, parents),
         note=(
             f"PSNR on held-out test views, each against its own picture, background "
-            f"{settings['background']}; median of {settings['seeds']} seed pair(s)."
+            f"{list(run.background)}; median of {settings.seeds} seed pair(s)."
         ),
-        command=settings["command"],
+        command=settings.command,
         headings=headings(outcome, ", dB"),
         rows=tuple(
-            (plain_name(row["name"]), shown_figures(outcome, row), row is best) for row in rows
+            (row.contender.plain_title, shown_figures(outcome, row), row is best) for row in rows
         ),
         table_caption="Parents, yardsticks and merges; the best merge stands out",
         films=tuple(
-            Film(plain_name(scored.name), sheet_address(scored.frames), scored.name in chosen)
+            Film(
+                scored.contender.plain_title,
+                sheet_address(scored.frames),
+                scored.contender in chosen,
+            )
             for scored in films
         ),
         frames=len(films[0].frames) if films else 0,
@@ -68,13 +79,13 @@ def experiment_page(outcome: Outcome) -> Page:
         views_note="Held-out views: pictures that no field was trained on.",
         shown=tuple(
             Shown(
-                plain_name(scored.name),
+                scored.contender.plain_title,
                 tuple(picture_address(picture) for picture in scored.pictures),
                 scored.picture_psnr,
             )
             for scored in shown
         ),
-        first=(plain_name(parents[0]), plain_name(best["name"] if best else parents[1])),
+        first=(parents[0].plain_title, (best.contender if best else parents[1]).plain_title),
         curves=curve_plot(outcome),
         maps=tuple(
             Map(f"Parent {known.name}", file_address(known.path), KNOWLEDGE_TEXT)
@@ -82,63 +93,59 @@ def experiment_page(outcome: Outcome) -> Page:
         ),
         layers=layers_of(outcome.alignment.layers),
         layers_note=outcome.alignment.why_not or LAYERS_NOTE,
-        bars=widths([(plain_name(s.name), s.seconds, s.parameters) for s in costly(shown)]),
-        settings=settings_of(settings, outcome.seconds),
+        bars=widths([(s.contender.plain_title, s.seconds, s.parameters) for s in costly(shown)]),
+        settings=settings_of(run.as_dict(), outcome.seconds),
     )  # fmt: skip
-
-
-def plain_name(name: str) -> str:
-    """A field's name for people, without marks of code."""
-    return described_name(name).replace("`", "").replace("_", " ")
 
 
 def costly(shown: Sequence[Scored]) -> list[Scored]:
     """Fields that stand for time or size of their own: not the oracle, which is two."""
-    return [scored for scored in shown if scored.method != "oracle"]
+    return [scored for scored in shown if scored.contender.kind != "oracle"]
 
 
-def best_merge(rows: Sequence[dict[str, Any]]) -> dict[str, Any] | None:
+def best_merge(rows: Sequence[SummaryRow]) -> SummaryRow | None:
     """The row of the best merge on all views; None if nothing was merged."""
-    merges = [row for row in rows if row["name"].removesuffix(BATCH_NORM) in METHODS]
-    return max(merges, key=lambda row: row["all"], default=None)
+    merges = [row for row in rows if row.contender.is_default_merge]
+    return max(merges, key=lambda row: row.overall, default=None)
 
 
 def verdict(
-    rows: Sequence[dict[str, Any]], best: dict[str, Any] | None, groups: Sequence[str]
+    rows: Sequence[SummaryRow], best: SummaryRow | None, parents: Sequence[Contender]
 ) -> str:
     """What came out, in a sentence or two that hold whatever the figures are."""
-    named = {row["name"]: row for row in rows}
     if best is None:
         return "Nothing was merged; the parents and yardsticks are below."
-    suffix = BATCH_NORM if best["name"].endswith(BATCH_NORM) else ""
-    oracle, joint = named["oracle" + suffix], named.get("joint")
-    parents = [named[f"{group}{suffix}"] for group in groups]
-    better = max(parents, key=lambda row: row["all"])
+    row_of = {row.contender: row for row in rows}
+    batch_norm = best.contender.batch_norm
+    oracle = row_of[Contender("oracle", "oracle", batch_norm=batch_norm)]
+    joint = row_of.get(Contender("joint", "joint"))
+    own = [row_of[replace(parent, batch_norm=batch_norm)] for parent in parents]
+    better = max(own, key=lambda row: row.overall)
     said = (
-        f"From the two field files alone, {plain_name(best['name'])} makes one field of the size "
-        f"of one that shows all held-out views at {best['all']:.2f} dB"
+        f"From the two field files alone, {best.contender.plain_title} makes one field of the size "
+        f"of one that shows all held-out views at {best.overall:.2f} dB"
     )
-    gain = best["all"] - better["all"]
+    gain = best.overall - better.overall
     if gain <= 0:
         return (
-            f"{said}, which is no better than {plain_name(better['name'])} alone "
-            f"({better['all']:.2f} dB): these parents were not merged well by any method here."
+            f"{said}, which is no better than {better.contender.plain_title} alone "
+            f"({better.overall:.2f} dB): these parents were not merged well by any method here."
         )
     said += (
         f", {gain:.2f} dB above the better parent alone and {compared(best, oracle)} the two "
-        f"parents each on its own half ({oracle['all']:.2f} dB)"
+        f"parents each on its own half ({oracle.overall:.2f} dB)"
     )
     if joint is not None:
-        said += f"; one field trained on all images has {joint['all']:.2f} dB"
-    average = named.get("average" + suffix)
+        said += f"; one field trained on all images has {joint.overall:.2f} dB"
+    average = row_of.get(Contender.merge("average", batch_norm=batch_norm))
     if average is not None and average is not best:
-        said += f", the plain average of the parents {average['all']:.2f} dB"
+        said += f", the plain average of the parents {average.overall:.2f} dB"
     return said + "."
 
 
-def compared(one: dict[str, Any], other: dict[str, Any]) -> str:
+def compared(one: SummaryRow, other: SummaryRow) -> str:
     """How much above or below, in dB."""
-    difference = one["all"] - other["all"]
+    difference = one.overall - other.overall
     return f"{abs(difference):.2f} dB {'above' if difference > 0 else 'below'}"
 
 
@@ -148,7 +155,7 @@ def curve_plot(outcome: Outcome) -> CurvePlot | None:
     if not content:
         return None
     return plot_curves(
-        [(plain_name(curve["method"]), curve["psnr"], curve["barrier"]) for curve in content],
+        [(curve["method"].replace("_", " "), curve["psnr"], curve["barrier"]) for curve in content],
         content[0]["coefficients"],
         curve_styles([curve["method"] for curve in content]),
     )

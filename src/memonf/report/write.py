@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -44,10 +45,10 @@ def write_report(outcome: Outcome, out: Path) -> Path:
     write_png(reconstructions(outcome, shown), out / "reconstructions.png")
     turned = [scored for scored in shown if scored.frames]
     if turned:
-        together = captioned([(scored.name, scored.frames) for scored in turned], columns=5)
+        together = captioned([(caption_of(scored), scored.frames) for scored in turned], columns=5)
         # The largest first, so that no core waits at the end.
         films: dict[Path, Sequence[np.ndarray]] = {out / "turntables": together}
-        films |= {out / "turntables" / scored.name: scored.frames for scored in turned}
+        films |= {out / "turntables" / scored.contender.key: scored.frames for scored in turned}
         with ThreadPoolExecutor(cores()) as pool:  # encoders work outside Python's lock
             jobs = [
                 pool.submit(write_frames, frames, path.with_name(path.name + suffix))
@@ -64,11 +65,21 @@ def write_report(outcome: Outcome, out: Path) -> Path:
 def reconstructions(outcome: Outcome, shown: list[Scored]) -> np.ndarray:
     """Truth, parents and merges on the same held-out views, with each view's PSNR."""
     rows = [("truth", outcome.truth)]
-    rows += [(scored.name.replace("_batch_norm", "\n(batch norm)"), scored.pictures)
-             for scored in shown]  # fmt: skip
+    rows += [(row_label(scored), scored.pictures) for scored in shown]
     notes = [[""] * len(outcome.truth)]
     notes += [[f"{value:.1f} dB" for value in scored.picture_psnr] for scored in shown]
     return labelled_sheet(rows, outcome.view_names, notes=notes)
+
+
+def caption_of(scored: Scored) -> str:
+    """A field's name above its film."""
+    return scored.contender.label + (" +bn" if scored.contender.batch_norm else "")
+
+
+def row_label(scored: Scored) -> str:
+    """A field's name beside its row of pictures."""
+    plain = replace(scored.contender, batch_norm=False).key
+    return plain + ("\n(batch norm)" if scored.contender.batch_norm else "")
 
 
 def captioned(films: Sequence[tuple[str, Sequence[np.ndarray]]], columns: int) -> list[np.ndarray]:
@@ -89,8 +100,7 @@ def captioned(films: Sequence[tuple[str, Sequence[np.ndarray]]], columns: int) -
         draw = ImageDraw.Draw(sheet)
         for place, (name, film) in enumerate(films):
             left, top = place % columns * size, place // columns * (size + caption)
-            text = name.replace("_batch_norm", " +bn").replace("_", " ")
-            draw.text((left + size / 2, top + caption / 2), text, INK, font, "mm")
+            draw.text((left + size / 2, top + caption / 2), name, INK, font, "mm")
             sheet.paste(Image.fromarray(film[index]), (left, top + caption))
         frames.append(np.asarray(sheet))
     return frames
