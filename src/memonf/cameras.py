@@ -105,8 +105,7 @@ class Cameras:
             index = int(wrong.nonzero()[0])
             raise DataError(
                 f"pose {index}: expected a rotation (orthonormal, determinant +1), received "
-                f"columns off by up to {float(gram_error[index].max()):.3g}; "
-                "undo the scale or the mirroring in the file"
+                f"{not_a_rotation(rotation[index])}"
             )
 
     def __len__(self) -> int:
@@ -274,6 +273,19 @@ class Cameras:
 def same_size(views: int, width: int, height: int) -> Int[Tensor, "views 2"]:
     """`Cameras.sizes` of views whose pictures all have one size, pixels."""
     return torch.tensor([width, height]).expand(views, 2).contiguous()
+
+
+def not_a_rotation(matrix: Float[Tensor, "3 3"]) -> str:
+    """What is wrong with a matrix that is no rotation, and what to do."""
+    lengths = matrix.norm(dim=0)
+    scale = float(lengths.square().mean().sqrt())
+    gram = matrix.mT @ matrix / max(scale, 1e-30) ** 2
+    if float((gram - torch.eye(3).to(gram)).abs().max()) > 1e-2:
+        shown = ", ".join(f"{length:.4g}" for length in lengths.tolist())
+        return f"columns that are sheared, or {shown} long; undo it in the file"
+    if float(torch.linalg.det(matrix)) < 0:
+        return "a mirrored one (determinant -1); negate one axis in the file"
+    return f"one that is scaled by {scale:.4g}; divide the three columns by it in the file"
 
 
 def look_at(eye: Float[Tensor, "views 3"], target: Float[Tensor, " 3"]) -> Tensor:

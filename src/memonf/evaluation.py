@@ -12,6 +12,7 @@ import torch
 
 from .cameras import Cameras
 from .data import Scene, Views
+from .data.background import colour_text
 from .errors import InputError
 from .metrics import psnr, ssim
 from .perceptual import Lpips
@@ -98,23 +99,22 @@ def evaluate(
 
     Raises:
         DataError: No such split, or no view in the group.
-        InputError: The field's background is not the scene's.
+        InputError: Pictures without alpha stand on another background than the field's, or their
+            masks leave no pixel to compare.
     """
     views = spread(scene.views(split, group), most_views)
-    if field.record.background != scene.background:
-        raise InputError(
-            f"the field's background is {field.record.background}, {scene.name} has "
-            f"{scene.background}: scores would compare different pictures"
-        )
+    check_background(field, scene, views)
+    background = torch.tensor(field.record.background)
     if only is not None:
         views = views[[index for index, name in enumerate(views.names) if name in only]]
+    views, unmasked = with_pixels(scene, views), len(views)
     networks = {name: Lpips.load(name) for name in lpips}
     if renderer is None:
         renderer = Renderer.of(field)
     scores = []
     for index, name in enumerate(views.names):
         picture = box_filtered(renderer, views.cameras[[index]], supersample).cpu()
-        truth = views.picture(index, scene.background_rgb)
+        truth = views.picture(index, background)
         mask = views.mask(index)
         if on_picture is not None:
             on_picture(name, picture)
@@ -132,20 +132,56 @@ def evaluate(
         fmean(score.ssim for score in scores),
         tuple(scores),
         {name: fmean(score.lpips[name] for score in scores) for name in networks},
-        protocol_of(scene, views, split, group, supersample),
-    )
+        protocol_of(field, scene, views, split, group, supersample)
+        + (f"; {unmasked - len(views)} views without a pixel that counts are left out"
+           if len(views) < unmasked else ""),
+    )  # fmt: skip
 
 
-def protocol_of(scene: Scene, views: Views, split: str, group: str, supersample: int) -> str:
+def check_background(field: RadianceField, scene: Scene, views: Views) -> None:
+    """Refuse pictures that stand on another background than the field was made for.
+
+    Pictures with alpha are put on the field's own, and have none of theirs.
+    """
+    own = field.record.background
+    if own != scene.background and not views.translucent:
+        raise InputError(
+            f"the field's background is {colour_text(own)}, the pictures of {scene.name} have no "
+            f"alpha channel and stand on {colour_text(scene.background)}: scores would compare "
+            f"different pictures; to score them all the same, add `--background {colour_text(own)}`"
+        )
+
+
+def with_pixels(scene: Scene, views: Views) -> Views:
+    """The views whose masks leave a pixel to compare.
+
+    Raises:
+        InputError: There is none.
+    """
+    masks = [views.mask(view) for view in range(len(views))]
+    kept = [view for view, mask in enumerate(masks) if mask is None or bool(mask.any())]
+    if not kept and len(views):
+        raise InputError(
+            f"{scene.name}: the masks of all {len(views)} views leave no pixel to compare; black "
+            "or label 0 does not count, `memonf data inspect` shows the share"
+        )
+    return views if len(kept) == len(views) else views[kept]
+
+
+def protocol_of(
+    field: RadianceField, scene: Scene, views: Views, split: str, group: str, supersample: int
+) -> str:
     """What is compared with what, in words."""
-    red, green, blue = scene.background
+    red, green, blue = field.record.background
+    whose = "" if field.record.background == scene.background else (
+        ", the field's own, behind the pictures' alpha")  # fmt: skip
     rays = "1 ray" if supersample == 1 else f"mean of {supersample}x{supersample} rays"
     counted = "all pixels" if views.masks is None else "pixels that the masks leave"
     sizes = sizes_in_words(views.cameras)
     return (
         f"{len(views)} {split} views of `{group}`, each against its own picture, "
         f"{sizes}, {rays} a pixel, {counted}; sRGB values "
-        f"clamped to [0, 1], background ({red:g}, {green:g}, {blue:g})"
+        f"clamped to [0, 1], background ({red:g}, {green:g}, {blue:g}){whose}"
     )
 
 

@@ -6,6 +6,7 @@ saved with every field trained on it, and undone when something is exported.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -101,6 +102,9 @@ class Placement:
         half_side: float | None,
         half_scene: float,
         farthest: float = 0.0,
+        *,
+        centre: Sequence[float] | None = None,
+        up: Float[Tensor, " 3"] | None = None,
     ) -> Placement:
         """Upright, centred on what the cameras look at, a box of the world scaled to the scene's.
 
@@ -111,17 +115,20 @@ class Placement:
             half_scene: Half a side of the scene's box, scene units.
             farthest: Depth of the farthest thing that is known to be seen, world units; the box
                 holds it where `half_side` does not say otherwise.
+            centre: Middle of the box, world coordinates; None for what the cameras look at.
+            up: Upward direction, world coordinates, unit length; None for the cameras' mean.
         """
         poses = cameras.camera_to_world.double()
-        rotation = upright(normalize(poses[:, :, 1].mean(0), dim=0))
-        centre = looked_at(poses)
+        mean_up = normalize(poses[:, :, 1].mean(0), dim=0)
+        rotation = upright(mean_up if up is None else up.double())
+        middle = looked_at(poses) if centre is None else poses.new_tensor(centre)
         if half_side is None:
             seen = poses[:, :, 3] - farthest * poses[:, :, 2]
             corners = torch.cat([poses[:, :, 3], seen] if farthest > 0 else [poses[:, :, 3]])
-            half_side = 1.25 * float((corners - centre).norm(dim=-1).max())
+            half_side = 1.25 * float((corners - middle).norm(dim=-1).max())
         if half_side <= 0:  # one camera, or all at one place
             half_side = 1.0
-        return cls(rotation, -(rotation @ centre), half_scene / half_side)
+        return cls(rotation, -(rotation @ middle), half_scene / half_side)
 
 
 def upright(up: Float[Tensor, " 3"]) -> Float[Tensor, "3 3"]:

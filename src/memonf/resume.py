@@ -30,6 +30,8 @@ __all__ = ["Steps", "check_outputs", "state_path", "train_to_file"]
 
 #: Seconds between two renewals of the state file.
 INTERVAL = 15.0
+#: Settings that states of earlier versions lack.
+ADDED_LATER = (INITIAL_PARAMS, "background_rgb")
 #: Seconds between two questions whether a training is still paused.
 PAUSE = 0.05
 
@@ -154,6 +156,7 @@ def run_settings(trainer: Steps[Any]) -> dict[str, Any]:
         "group": field.record.group,
         "architecture": field.name,
         "config": field.config.as_dict(),
+        "background_rgb": list(field.record.background),
         **field.record.training,
     }
 
@@ -178,7 +181,7 @@ def restore_state(trainer: Steps[Any], path: Path) -> None:
     # What a run began with was not always recorded.
     ours = json.loads(json.dumps(run_settings(trainer)))
     for key, value in ours.items():
-        if saved.get(key) != value and not (key == INITIAL_PARAMS and key not in saved):
+        if saved.get(key) != value and not (key in ADDED_LATER and key not in saved):
             raise InputError(
                 f"{path}: begun with `{key}` = {saved.get(key)!r}, now it is {value!r}; repeat "
                 "the settings of the first call, or leave --resume out to start anew"

@@ -1,10 +1,13 @@
 from __future__ import annotations
 
+import dataclasses
+
 import pytest
 import torch
 from conftest import small_field
 
 import memonf
+from memonf.data import Pictures
 from memonf.errors import InputError
 from memonf.evaluation import barrier, evaluate, spread
 from memonf.rendering import Renderer
@@ -36,13 +39,41 @@ def test_spread_keeps_the_ends(robot) -> None:
     assert spread(views, None) is views
 
 
-def test_another_background_is_refused(robot) -> None:
-    import dataclasses
-
+def test_pictures_with_alpha_are_put_on_the_fields_background(robot) -> None:
     field = small_field("tiny_nerf")
     field.record = dataclasses.replace(field.record, background=(0.0, 0.0, 0.0))
-    with pytest.raises(InputError, match="would compare different pictures"):
-        evaluate(field, robot)
+    found = evaluate(field, robot, most_views=2)
+    assert "background (0, 0, 0), the field's own, behind the pictures' alpha" in found.protocol
+    black = evaluate(field, dataclasses.replace(robot, background=(0.0, 0.0, 0.0)), most_views=2)
+    assert found.psnr == black.psnr
+    assert "the field's own" not in black.protocol
+
+
+def test_pictures_without_alpha_on_another_background_are_refused(robot) -> None:
+    test = robot.split("test")[[0, 1]]
+    views = dataclasses.replace(test, stored=Pictures.of(test.images[..., :3]), places=None)
+    scene = dataclasses.replace(robot, loaders={"test": lambda: views}, _loaded={})
+    field = small_field("tiny_nerf")
+    field.record = dataclasses.replace(field.record, background=(0.0, 0.5, 0.25))
+    with pytest.raises(InputError, match=r"stand on white.*add `--background 0 0.5 0.25`"):
+        evaluate(field, scene)
+    evaluate(field, dataclasses.replace(scene, background=(0.0, 0.5, 0.25)))
+
+
+def test_views_without_a_pixel_that_counts_are_left_out_or_refused(robot) -> None:
+    test = robot.split("test")[[0, 1]]
+    masks = torch.full((*test.images.shape[:3], 1), 255, dtype=torch.uint8)
+    masks[1] = 0
+    views = dataclasses.replace(
+        test, stored=Pictures.of(test.images), places=None, masks=Pictures.of(masks)
+    )
+    scene = dataclasses.replace(robot, loaders={"test": lambda: views}, _loaded={})
+    field = small_field("tiny_nerf")
+    found = evaluate(field, scene)
+    assert [view.name for view in found.views] == [test.names[0]]
+    assert "1 views without a pixel that counts are left out" in found.protocol
+    with pytest.raises(InputError, match="all 1 views leave no pixel to compare"):
+        evaluate(field, scene, only=[test.names[1]])
 
 
 def test_sparse_pictures_are_those_of_dense_sampling(robot) -> None:

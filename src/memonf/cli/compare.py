@@ -107,6 +107,7 @@ def run(args: Sequence[str]) -> None:
         front=options.front,
         keep_coordinates=options.place == "keep",
         half_side=options.half_side,
+        background=options.background,
         overlap=options.overlap,
         most_views=options.most_views or None,
         frames=options.frames,

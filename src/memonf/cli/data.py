@@ -10,7 +10,7 @@ from typing import Annotated, Any, Literal
 
 import tyro
 
-from ..data import Scene, load_scene
+from ..data import Background, Scene, load_scene
 from ..errors import InputError
 from ..evaluation import sizes_in_words
 from ..export.survey import draw_survey, survey
@@ -47,6 +47,8 @@ class Data(Common):
         front: Horizontal direction (x y) towards the front cameras; the format's own if left out.
         place: Where a capture lies: auto, keep (its own coordinates), or a field file's placement.
         half_side: Half a side of a capture's box, in its own units; all cameras if left out.
+        background: Colour behind everything: white, black or R G B in [0, 1]; auto: what the data
+            says, else white behind pictures with alpha and the borders' colour of others.
         seed: Accepted by every verb; nothing is drawn at random here.
     """
 
@@ -59,6 +61,7 @@ class Data(Common):
     front: Annotated[tuple[float, float] | None, tyro.conf.arg(metavar="X Y")] = None
     place: str = "auto"
     half_side: float | None = None
+    background: Background = "auto"
     seed: int = 0
 
 
@@ -72,7 +75,10 @@ def run(args: Sequence[str]) -> None:
         raise InputError(f"--png {options.png}: expected a name that ends in .png, for inspect")
     if options.action == "split":
         check_split(options)
-    scene = load_scene(options.data, front=options.front, place=place, half_side=options.half_side)
+    scene = load_scene(
+        options.data, front=options.front, place=place, half_side=options.half_side,
+        background=options.background,
+    )  # fmt: skip
     content = split(scene, options) if options.action == "split" else inspect(scene, options)
     if options.json:
         print(json.dumps(content))
@@ -93,7 +99,9 @@ def inspect(scene: Scene, options: Data) -> dict[str, Any]:
                 groups = ", ".join(f"{row[group]} {group}" for group in
                                    ("front", "rear", "left", "right"))  # fmt: skip
                 kind = "RGBA" if row["channels"] == 4 else "RGB"
-                print(f"{name}: {row['views']} views of {sizes}, {kind}; {groups}")
+                counted = "" if row["counted"] == 1 else (
+                    f"; {100 * row['counted']:.3g} % of the pixels count")  # fmt: skip
+                print(f"{name}: {row['views']} views of {sizes}, {kind}; {groups}{counted}")
         elif key == "notes":
             for note in value:
                 print(f"note: {note}")

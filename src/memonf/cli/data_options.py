@@ -8,9 +8,10 @@ from typing import Annotated
 import tyro
 
 from ..checkpoint import load
-from ..data import Place, Scene, load_scene
+from ..data import Background, Place, Scene, load_scene
 from ..errors import InputError
 from ..fields import FIELDS, Field
+from ..training import BACKGROUND, GIVEN
 from .options import Common
 
 __all__ = ["FromData", "chosen_place", "radiance_field", "radiance_fields"]
@@ -44,23 +45,34 @@ class FromData(Common):
         place: Where a capture lies: auto (upright, centred, its box scaled to 3 units), keep (its
             own coordinates), or a field file whose placement is taken over.
         half_side: Half a side of a capture's box, in its own units; all cameras if left out.
+        background: Colour behind everything: white, black or R G B in [0, 1]; auto: what the data
+            says, else white behind pictures with alpha and the borders' colour of others.
     """
 
     data: str
     front: Annotated[tuple[float, float] | None, tyro.conf.arg(metavar="X Y")] = None
     place: str = "auto"
     half_side: float | None = None
+    background: Background = "auto"
 
     def scene(self, like: Field | None = None) -> Scene:
         """Open the data set.
 
         Args:
-            like: Field that it is for: a capture is placed as that field's was, unless told.
+            like: Field that it is for: a capture is placed as that field's was, and the background
+                is that which the field was given, unless told.
         """
         place = chosen_place(self.place)
         if place == "auto" and like is not None and self.half_side is None:
             place = like.record.placement or "auto"
-        return load_scene(self.data, front=self.front, place=place, half_side=self.half_side)
+        background = self.background
+        given = like is not None and like.record.training.get(BACKGROUND) == GIVEN
+        if background == "auto" and like is not None and given:
+            background = like.record.background
+        return load_scene(
+            self.data, front=self.front, place=place, half_side=self.half_side,
+            background=background,
+        )  # fmt: skip
 
 
 def chosen_place(text: str) -> Place:

@@ -17,6 +17,7 @@ from ..devices import pick_device
 from ..errors import InputError
 from ..fields import Field, Record, known
 from ..importing import import_field, read_layers
+from ..training import BACKGROUND, GIVEN
 from ..typing import Tensor
 from .options import Common, NewFile, Switch, parse
 
@@ -114,6 +115,8 @@ def surroundings(options: Import) -> tuple[Tensor, Record]:
     if not all(0 <= value <= 1 for value in background):
         raise InputError(f"--background: expected numbers in [0, 1], received {background}")
     training = {"imported_from": options.checkpoint.name, "net": options.net}
+    if options.background is not None:
+        training[BACKGROUND] = GIVEN
     return aabb, Record(
         near=float(near), far=float(far), background=background, cameras=cameras,
         group=options.group, scene=scene_name, training=training,

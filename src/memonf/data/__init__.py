@@ -9,12 +9,13 @@ from pathlib import Path
 from ..errors import DataError, nearest
 from ..typing import PathLike
 from . import blender, colmap, llff, npz, transforms
+from .background import Background, named_colour
 from .base import Pictures, Scene, Views, composite_on, in_group
 from .capture import Place
 
 __all__ = [
-    "Pictures", "Place", "Scene", "Views", "composite_on", "embedded_scenes", "in_group",
-    "load_scene",
+    "Background", "Pictures", "Place", "Scene", "Views", "composite_on", "embedded_scenes",
+    "in_group", "load_scene",
 ]  # fmt: skip
 
 #: Tried in this order: captures of the world, which are placed, and scenes that are as they are.
@@ -41,6 +42,7 @@ def load_scene(
     front: tuple[float, float] | None = None,
     place: Place = "auto",
     half_side: float | None = None,
+    background: Background = "auto",
 ) -> Scene:
     """Open a data set, whatever its format.
 
@@ -53,15 +55,20 @@ def load_scene(
             ``keep`` leaves their coordinates; or the `Placement` of an earlier field.
         half_side: Of captures: half a side of the box, in the capture's units; None for one that
             holds all cameras, or what the capture says.
+        background: Colour behind everything: rgb in [0, 1], ``white`` or ``black``; ``auto`` for
+            what the data set says, else white behind pictures with an alpha channel and the colour
+            of the borders of those without.
 
     Raises:
         DataError: Nothing there, in no known format, or not a capture where it has to be one.
+        InputError: `background` is no colour.
     """
-    scene = open_scene(str(data), place, half_side)
+    named_colour(background)
+    scene = open_scene(str(data), place, half_side, background)
     return scene if front is None else dataclasses.replace(scene, front=front)
 
 
-def open_scene(data: str, place: Place, half_side: float | None) -> Scene:
+def open_scene(data: str, place: Place, half_side: float | None, background: Background) -> Scene:
     """Find the format that reads `data`."""
     if data.startswith(EMBEDDED):
         name = data.removeprefix(EMBEDDED)
@@ -71,7 +78,7 @@ def open_scene(data: str, place: Place, half_side: float | None) -> Scene:
                 "`memonf scenes` says what they show"
             )
         with as_file(files(__name__) / "scenes" / f"{name}.npz") as path:
-            return npz.read(path)
+            return npz.read(path, background)
     path = Path(data)
     if not path.exists():
         raise DataError(
@@ -79,14 +86,14 @@ def open_scene(data: str, place: Place, half_side: float | None) -> Scene:
         )
     for can_read, read_capture in CAPTURES:
         if can_read(path):
-            return read_capture(path, place, half_side)
+            return read_capture(path, place, half_side, background)
     for can_read, read in FORMATS:
         if can_read(path):
             if half_side is not None or not isinstance(place, str):
                 raise DataError(
                     f"{data}: its coordinates and box are given; only captures are placed"
                 )
-            return read(path)
+            return read(path, background)
     raise DataError(
         f"{data}: expected a folder with transforms_train.json (NeRF-synthetic), transforms.json "
         "(nerfstudio, instant-ngp), poses_bounds.npy (LLFF) or sparse/0 (COLMAP), or an .npz file "

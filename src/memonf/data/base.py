@@ -131,9 +131,24 @@ class Views:
 
     def alphas(self) -> Iterator[UInt8[Tensor, "height width"]] | None:
         """Alpha channel of one view after another, 8 bit; None for images without one."""
-        if self.stored.channels != 4:
+        if not self.translucent:
             return None
         return (self.image(view)[..., 3] for view in range(len(self)))
+
+    @property
+    def translucent(self) -> bool:
+        """Whether the background shows through anywhere: an alpha of 255 in all pixels is none."""
+        return self.stored.channels == 4 and any(
+            bool((self.image(view)[..., 3] < 255).any()) for view in range(len(self))
+        )
+
+    def counted_share(self) -> float:
+        """Share of all pixels that count, in [0, 1]."""
+        if self.masks is None:
+            return 1.0
+        counted = [self.mask(view) for view in range(len(self))]
+        total = sum(mask.numel() for mask in counted if mask is not None)
+        return sum(int(mask.sum()) for mask in counted if mask is not None) / max(total, 1)
 
 
 def composite_on(pixels: UInt8[Tensor, "*pixels channels"], background: Tensor) -> Tensor:
@@ -160,6 +175,7 @@ class Scene:
         title: A few words for people.
         placement: From the capture's coordinates to the scene's; None where they are the same.
         notes: What was found and done when the data set was opened, a sentence each.
+        background_given: Whether the caller named the background.
     """
 
     name: str
@@ -172,6 +188,7 @@ class Scene:
     title: str = ""
     placement: Placement | None = None
     notes: tuple[str, ...] = ()
+    background_given: bool = False
     _loaded: dict[str, Views] = field(default_factory=dict, repr=False, compare=False)
 
     def split(self, name: str) -> Views:

@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import contextlib
 import math
+from collections.abc import Sequence
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -17,8 +19,24 @@ import torch
 
 from ..cameras import Cameras
 from ..errors import DataError
+from .background import (
+    BORDER_VIEWS,
+    COLOUR_KEYS,
+    SWITCHES,
+    Background,
+    Colour,
+    behind_pictures,
+    colour_note,
+    colour_of_file,
+    colour_text,
+    named_colour,
+)
 from .base import Scene, Views
-from .pictures import picture_header, read_pictures
+from .boxes import box_notes
+from .keys import KeyNotes, Keys
+from .masks import unnamed_notes
+from .pictures import picture_header, read_picture, read_pictures
+from .poses import rigid
 from .sources import inside, read_json
 from .storage import keep
 
@@ -30,6 +48,12 @@ NEAR, FAR = 2.0, 6.0
 SPLITS = ("train", "val", "test")
 #: Widths over heights that differ by no more than this share are one shape, rounded to pixels.
 SAME_SHAPE = 0.02
+#: Keys that are read; a file with others that change the cameras is read as a capture.
+SYNTHETIC_FILE = frozenset(
+    {"frames", "camera_angle_x", "camera_angle_y", "n_frames", *COLOUR_KEYS, *SWITCHES}
+)
+SYNTHETIC_FRAME = frozenset({"file_path", "transform_matrix"})
+FILE_KEYS, FRAME_KEYS = Keys(SYNTHETIC_FILE), Keys(SYNTHETIC_FRAME)
 
 
 def can_read(path: Path) -> bool:
@@ -37,65 +61,164 @@ def can_read(path: Path) -> bool:
     return path.is_dir() and any((path / f"transforms_{name}.json").exists() for name in SPLITS)
 
 
-def read(path: Path) -> Scene:
-    """Open the folder; pictures are read when a split is first asked for."""
-    present = [name for name in SPLITS if (path / f"transforms_{name}.json").exists()]
+@dataclass(frozen=True)
+class Listed:
+    """What a ``transforms_*.json`` lists: its pictures and their cameras.
 
+    Attributes:
+        file: The file.
+        paths: Pictures.
+        poses: (views, 3, 4), rigid.
+        angles: Horizontal and vertical field of view, radians; the vertical one None where pixels
+            are square.
+        background: Colour behind everything and the key that says it; None if it is not said.
+        notes: What was found, a sentence each.
+    """
+
+    file: Path
+    paths: tuple[Path, ...]
+    poses: np.ndarray
+    angles: tuple[float, float | None]
+    background: tuple[Colour, str] | None
+    notes: tuple[str, ...]
+
+
+def read(path: Path, background: Background = "auto") -> Scene:
+    """Open the folder; pictures are read when a split is first asked for.
+
+    Args:
+        path: The folder.
+        background: Colour behind everything; ``auto`` for what the files say, else white behind
+            pictures with alpha and the colour of the borders of those without.
+
+    Raises:
+        DataError: Broken JSON, missing keys, keys that are refused, missing pictures, unusable
+            poses.
+    """
+    splits = {
+        name: listed(path, name) for name in SPLITS if (path / f"transforms_{name}.json").exists()
+    }
+    first = next(iter(splits.values()))
+    notes = [note for split in splits.values() for note in split.notes]
+    pictures = [picture for split in splits.values() for picture in split.paths]
+    notes += unnamed_notes(path, pictures)
+    colour, noted = background_of(background, first)
     half = torch.full((3,), HALF_SIDE)
+    aabb = torch.stack([-half, half])
+    with_alpha = sum(picture_header(picture).channels == 4 for picture in pictures)
+    if 0 < with_alpha < len(pictures):
+        notes.append(
+            f"{with_alpha} of {len(pictures)} pictures have an alpha channel, the others count as "
+            "opaque"
+        )
+    size = picture_header(first.paths[0]).stored
+    cameras = cameras_of(first, [size] * len(first.paths))
+    notes += [*noted, *box_notes(
+        cameras, aabb, NEAR, FAR, "this layout is for objects within ±1.5 and cameras at about 4; "
+        "scale the poses, or name the file transforms.json"
+    )]  # fmt: skip
     return Scene(
         name=path.resolve().name,
-        loaders={name: partial(read_split, path, name) for name in present},
-        aabb=torch.stack([-half, half]),
+        loaders={name: partial(read_split, split) for name, split in splits.items()},
+        aabb=aabb,
         near=NEAR,
         far=FAR,
+        background=colour,
+        background_given=background != "auto",
+        notes=tuple(dict.fromkeys(notes)),
     )
 
 
-def read_split(folder: Path, name: str) -> Views:
-    """Read one ``transforms_*.json`` and all its pictures.
+def background_of(background: Background, first: Listed) -> tuple[Colour, list[str]]:
+    """The colour behind everything, and a note on where it comes from if that is not plain."""
+    named = named_colour(background)
+    if named is not None:
+        return named, []
+    if first.background is not None:
+        colour, key = first.background
+        return colour, [f"background {colour_text(colour)} from `{key}`"]
+    step = -(-len(first.paths) // BORDER_VIEWS)
+    colour, translucent = behind_pictures(map(read_picture, first.paths[::step]))
+    return colour, [] if translucent else [colour_note(colour)]
+
+
+def listed(folder: Path, name: str) -> Listed:
+    """Read one ``transforms_*.json``.
 
     Raises:
-        DataError: Broken JSON, missing keys, missing pictures or such of another shape, unusable
-            poses.
+        DataError: Broken JSON, missing keys, missing pictures, unusable poses.
     """
     file = folder / f"transforms_{name}.json"
     content = read_json(file)
     frames = content.get("frames")
     if not isinstance(frames, list) or not frames:
         raise DataError(f"{file}: expected a list `frames` with at least one frame")
+    keys = KeyNotes()
+    keys.look(content, FILE_KEYS, f"{file}")
     paths, poses = [], []
     for number, frame in enumerate(frames):
         where = f"{file}: frame {number}"
         if not isinstance(frame, dict) or not {"file_path", "transform_matrix"} <= frame.keys():
             raise DataError(f"{where}: expected keys `file_path` and `transform_matrix`")
+        keys.look(frame, FRAME_KEYS, where, "frames")
         paths.append(picture_path(folder, str(frame["file_path"]), where))
         poses.append(pose_matrix(frame["transform_matrix"], where))
-    angle = content.get("camera_angle_x")
+    turned, scaled = rigid(np.stack(poses), [str(path) for path in paths], f"{file}")
+    across = angle_of(content, "camera_angle_x", file)
+    down = angle_of(content, "camera_angle_y", file) if "camera_angle_y" in content else None
+    return Listed(
+        file, tuple(paths), turned, (across, down), colour_of_file(content, f"{file}"),
+        (*keys.notes(), *(f"{file.name}: {note}" for note in scaled)),
+    )  # fmt: skip
+
+
+def angle_of(content: dict[str, Any], key: str, file: Path) -> float:
+    """A field of view in radians."""
+    angle = content.get(key)
     if not isinstance(angle, (int, float)) or not 0 < angle < math.pi:
-        raise DataError(
-            f"{file}: `camera_angle_x`: expected radians in (0, pi), received {angle!r}"
-        )
-    headers = [picture_header(picture) for picture in paths]
-    sizes = [header.stored for header in headers]
+        raise DataError(f"{file}: `{key}`: expected radians in (0, pi), received {angle!r}")
+    return float(angle)
+
+
+def cameras_of(split: Listed, sizes: Sequence[tuple[int, int]]) -> Cameras:
+    """The cameras of a split, for pictures of these sizes.
+
+    Raises:
+        DataError: Pictures of another shape than the first, unusable poses.
+    """
+    across, down = split.angles
     width, height = sizes[0]
-    for picture, size in zip(paths, sizes, strict=True):
+    for picture, size in zip(split.paths, sizes, strict=True):
         if not math.isclose(size[0] / size[1], width / height, rel_tol=SAME_SHAPE):
             raise DataError(
                 f"{picture}: {size[0]}x{size[1]} pixels, the first picture has {width}x{height}: "
                 "one `camera_angle_x` cannot be right for both; give each frame `w`, `h` and `fl_x`"
             )
+    focal = 0.5 * width / math.tan(0.5 * across)
     try:
-        cameras = Cameras.pinhole(
-            torch.from_numpy(np.stack(poses)), 0.5 * width / math.tan(0.5 * angle), width, height
-        ).with_sizes(torch.tensor(sizes))
+        cameras = Cameras.pinhole(torch.from_numpy(split.poses), focal, width, height)
     except DataError as error:
-        raise DataError(f"{file}: {error}") from None
+        raise DataError(f"{split.file}: {error}") from None
+    if down is not None:
+        cameras.intrinsics[:, 1] = 0.5 * height / math.tan(0.5 * down)
+    return cameras.with_sizes(torch.tensor(sizes))
+
+
+def read_split(split: Listed) -> Views:
+    """Read all pictures of a split.
+
+    Raises:
+        DataError: A picture that cannot be read, or one of another shape than the first.
+    """
+    headers = [picture_header(picture) for picture in split.paths]
+    sizes = [header.stored for header in headers]
     channels = max(header.channels for header in headers)
+    cameras = cameras_of(split, sizes)
     images = keep(
-        read_pictures(paths, channels=channels), sizes, channels,
-        origin=str(file.resolve()), sources=paths,
+        read_pictures(split.paths, channels=channels), sizes, channels,
+        origin=str(split.file.resolve()), sources=split.paths,
     )  # fmt: skip
-    return Views(cameras, images, tuple(path.stem for path in paths))
+    return Views(cameras, images, tuple(path.stem for path in split.paths))
 
 
 def picture_path(folder: Path, file_path: str, where: str) -> Path:
@@ -109,10 +232,15 @@ def picture_path(folder: Path, file_path: str, where: str) -> Path:
 
 
 def pose_matrix(values: Any, where: str) -> np.ndarray:
-    """A 4x4 (or 3x4) camera-to-world matrix as float32, upper three rows."""
-    matrix: np.ndarray = np.empty(0, dtype=np.float32)
-    with contextlib.suppress(TypeError, ValueError):
-        matrix = np.asarray(values, dtype=np.float32)
+    """Upper three rows of a 4x4 (or 3x4) camera-to-world matrix, in double precision."""
+    matrix: np.ndarray = np.empty(0)
+    with contextlib.suppress(TypeError, ValueError, OverflowError):
+        matrix = np.asarray(values, dtype=np.float64)
     if matrix.shape not in ((4, 4), (3, 4)):
         raise DataError(f"{where}: `transform_matrix`: expected 4x4 numbers")
+    if len(matrix) == 4 and not np.allclose(matrix[3], (0, 0, 0, 1), rtol=0, atol=1e-6):
+        raise DataError(
+            f"{where}: `transform_matrix`: expected 0 0 0 1 as its last row, received "
+            f"{' '.join(f'{value:g}' for value in matrix[3])}; is it transposed?"
+        )
     return matrix[:3]

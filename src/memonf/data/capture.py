@@ -20,15 +20,18 @@ from typing import Any, Literal, TypeAlias
 
 import numpy as np
 import torch
-from PIL import Image
 
 from ..cameras import Cameras
 from ..errors import DataError
 from ..lenses import Lenses
 from ..placement import Placement
 from ..typing import Float, Tensor, UInt8
+from .background import BORDER_VIEWS, Background, Colour, behind_pictures, colour_text, named_colour
 from .base import Pictures, Scene, Views
+from .boxes import SaidBox, box_notes
+from .masks import counted_pixels
 from .pictures import picture_header, read_picture, read_pictures
+from .poses import rigid
 from .storage import keep
 
 __all__ = ["HELD_OUT_EVERY", "Frame", "Layout", "Place", "build_scene", "left_out"]
@@ -43,8 +46,6 @@ NEAR_SHARE = 0.05
 SAME_SHAPE = 0.02
 #: Names of missing pictures, and sizes, that are listed.
 LISTED = 5
-#: Views whose borders are looked at for the background's colour.
-BORDER_VIEWS = 8
 
 #: ``auto``: see `Placement.around`; ``keep``: the capture's own coordinates; or a placement.
 Place: TypeAlias = "Literal['auto', 'keep'] | Placement"
@@ -61,7 +62,8 @@ class Frame:
         size: Width and height that the intrinsics belong to; None for those of the file.
         lens: k1, k2, k3, k4, p1, p2.
         fisheye: Whether the lens follows the fisheye model.
-        mask: Picture that is black where nothing counts; None if all does.
+        mask: Picture that says which pixels count, see `memonf.data.masks`; None if all do.
+        moving: Picture that says which pixels are left out; None for none.
         bounds: Nearest and farthest depth of what it shows, world units; None if unknown.
         upright: Whether the rotation that EXIF asks for is made; found by `fitted`.
         channels: Of the picture; found by `fitted`.
@@ -74,9 +76,28 @@ class Frame:
     lens: tuple[float, float, float, float, float, float] = (0.0,) * 6
     fisheye: bool = False
     mask: Path | None = None
+    moving: Path | None = None
     bounds: tuple[float, float] | None = None
     upright: bool = False
     channels: int = 3
+
+
+@dataclass(frozen=True)
+class Said:
+    """What a capture's own file says of the whole scene.
+
+    Attributes:
+        box: The box to train in; None for one that holds all cameras.
+        up: Upward direction, world coordinates; None for the cameras' mean.
+        background: Colour behind everything, and the key that says it.
+    """
+
+    box: SaidBox | None = None
+    up: Float[Tensor, " 3"] | None = None
+    background: tuple[Colour, str] | None = None
+
+
+NOTHING_SAID = Said()
 
 
 @dataclass(frozen=True)
@@ -117,6 +138,10 @@ class Layout:
         Raises:
             DataError: It is none: other keys or shapes, an empty box or range.
         """
+        if isinstance(values, dict) and (
+            more := values.keys() - {entry.name for entry in fields(cls)}
+        ):
+            raise DataError(f"unknown key `{min(more)}`")
         try:
             placement = values["placement"]
             aabb = torch.tensor(values["aabb"], dtype=torch.float32)
@@ -145,7 +170,9 @@ def build_scene(
     *,
     place: Place = "auto",
     half_side: float | None = None,
+    background: Background = "auto",
     layout: Layout | None = None,
+    said: Said = NOTHING_SAID,
     notes: Sequence[str] = (),
 ) -> Scene:
     """Make a scene of the frames of a capture.
@@ -154,15 +181,18 @@ def build_scene(
         name: Short name.
         splits: Frames of each split; with one split alone every eighth of them is held out.
         place: How the scene is placed.
-        half_side: Half a side of the box, world units; None for one that holds all cameras.
-        layout: What the data set says of all this itself; it holds unless something else was asked
-            for.
+        half_side: Half a side of the box, world units; None for what the data set says, or one that
+            holds all cameras.
+        background: Colour behind everything; ``auto`` for what the data set says or shows.
+        layout: What a data set that MeMo NF wrote says of all this; it holds unless something else
+            was asked for.
+        said: What any other data set says of it.
         notes: What the reader has to say.
 
     Raises:
         DataError: No frame, unusable poses.
     """
-    said = list(notes)
+    found = list(notes)
     if not any(splits.values()):
         raise DataError(f"{name}: no frame is left whose picture is there")
     kept = {
@@ -170,14 +200,26 @@ def build_scene(
     }
     if list(kept) == ["train"]:
         kept = hold_out(kept["train"])
-        said.append(f"every {HELD_OUT_EVERY}th view is held out for tests")
+        found.append(f"every {HELD_OUT_EVERY}th view is held out for tests")
     frames = [frame for part in kept.values() for frame in part]
-    said += what_differs(frames)
-    world = cameras_of(name, frames)
+    found += what_differs(frames)
+    poses, scaled = rigid(
+        np.stack([frame.pose for frame in frames]), [str(frame.picture) for frame in frames], name
+    )
+    world = cameras_of(name, frames, poses)
+    box = said.box if half_side is None else SaidBox(half_side, None, "")
+    kept_background = None if layout is None else layout.background
     if layout is None or place != "auto" or half_side is not None:
-        placement = placed_by(place, world, frames, half_side)
-        layout = found_layout(world, placement, half_side, kept[next(iter(kept))])
+        placement = placed_by(place, world, frames, box, said.up)
+        layout = found_layout(world, placement, box)
+        if said.box is not None:
+            found.append(said.box.note + ("" if half_side is None else ": --half-side is taken"))
+    colour, noted = background_of(background, kept_background, said, kept[next(iter(kept))])
     placed = world if layout.placement is None else layout.placement.cameras_to_scene(world)
+    remedy = "correct the box that the file says, or set --half-side" if said.box else (
+        "set --half-side")  # fmt: skip
+    found += [*scaled, *noted, *masks_in_words(frames)]
+    found += box_notes(placed, layout.aabb, layout.near, layout.far, remedy)
     loaders: dict[str, Callable[[], Views]] = {}
     start = 0
     for split, part in kept.items():
@@ -190,15 +232,16 @@ def build_scene(
         aabb=layout.aabb,
         near=layout.near,
         far=layout.far,
-        background=layout.background,
+        background=colour,
+        background_given=background != "auto",
         front=layout.front,
         placement=layout.placement,
-        notes=tuple(said),
+        notes=tuple(found),
     )
 
 
 def placed_by(
-    place: Place, world: Cameras, frames: Sequence[Frame], half_side: float | None
+    place: Place, world: Cameras, frames: Sequence[Frame], box: SaidBox | None, up: Tensor | None
 ) -> Placement | None:
     """The placement that was asked for."""
     if isinstance(place, Placement):
@@ -207,18 +250,14 @@ def placed_by(
         return None
     bounds = [frame.bounds for frame in frames if frame.bounds is not None]
     farthest = max((far for _, far in bounds), default=0.0)
-    return Placement.around(world, half_side, HALF_SCENE, farthest)
+    half_side, centre = (None, None) if box is None else (box.half_side, box.centre)
+    return Placement.around(world, half_side, HALF_SCENE, farthest, centre=centre, up=up)
 
 
-def found_layout(
-    world: Cameras,
-    placement: Placement | None,
-    half_side: float | None,
-    frames: Sequence[Frame],
-) -> Layout:
-    """What a capture does not say: box, range, background and front, from its cameras."""
+def found_layout(world: Cameras, placement: Placement | None, box: SaidBox | None) -> Layout:
+    """What a capture does not say: box, range and front, from its cameras; white behind them."""
     placed = world if placement is None else placement.cameras_to_scene(world)
-    aabb = box_of(placed, placement, half_side)
+    aabb = box_of(placed, placement, box)
     centre = aabb.mean(0)
     distances = (placed.positions - centre).norm(dim=-1)
     return Layout(
@@ -226,9 +265,44 @@ def found_layout(
         aabb,
         near=max(NEAR_SHARE * float(distances.median()), 1e-4),
         far=float(distances.max() + (aabb[1] - aabb[0]).norm()),
-        background=border_colour(frames),
+        background=(1.0, 1.0, 1.0),
         front=middle_direction(placed, centre),
     )
+
+
+def background_of(
+    background: Background,
+    kept: Colour | None,
+    said: Said,
+    frames: Sequence[Frame],
+) -> tuple[Colour, list[str]]:
+    """The colour behind everything, and a note where the data set's own word chose it.
+
+    Args:
+        background: What was asked for.
+        kept: That of the data set that a MeMo NF data set was cut from.
+        said: What the data set says.
+        frames: Whose borders are looked at.
+    """
+    named = named_colour(background)
+    if named is not None:
+        return named, []
+    if kept is not None:
+        return kept, []
+    if said.background is not None:
+        colour, key = said.background
+        return colour, [f"background {colour_text(colour)} from `{key}`"]
+    step = -(-len(frames) // BORDER_VIEWS)
+    looked = (read_picture(frame.picture, upright=frame.upright) for frame in frames[::step])
+    return behind_pictures(looked)[0], []
+
+
+def masks_in_words(frames: Sequence[Frame]) -> list[str]:
+    """A note where some pictures have masks and others have none."""
+    masked = sum(frame.mask is not None or frame.moving is not None for frame in frames)
+    if masked in (0, len(frames)):
+        return []
+    return [f"{masked} of {len(frames)} pictures have masks: all pixels of the others count"]
 
 
 def left_out(missing: Sequence[str]) -> list[str]:
@@ -270,11 +344,13 @@ def fitted(frame: Frame) -> Frame:
     across, down = 1.0, 1.0
     if declared is not None:
         across, down = width / declared[0], height / declared[1]
+        exchanged = math.isclose(width * declared[0], height * declared[1], rel_tol=SAME_SHAPE)
         if abs(across - down) * max(declared) > max(1.0, SAME_SHAPE * max(width, height)):
             raise DataError(
                 f"{frame.picture}: {width}x{height} pixels, its camera is for "
                 f"{declared[0]}x{declared[1]}; expected the same shape: write the size and the "
                 "intrinsics of the picture as it is, or undo its cropping or turning"
+                + (": width and height are exchanged" if exchanged else "")
             )
     fx, fy, cx, cy = frame.intrinsics
     return replace(
@@ -300,7 +376,7 @@ def what_differs(frames: Sequence[Frame]) -> list[str]:
     return notes
 
 
-def cameras_of(name: str, frames: Sequence[Frame]) -> Cameras:
+def cameras_of(name: str, frames: Sequence[Frame], poses: np.ndarray) -> Cameras:
     """Cameras of the frames in world coordinates, for the pictures as they are."""
     lenses = None
     if any(frame.fisheye or any(frame.lens) for frame in frames):
@@ -309,9 +385,9 @@ def cameras_of(name: str, frames: Sequence[Frame]) -> Cameras:
             torch.tensor([frame.fisheye for frame in frames]),
         )
     with np.errstate(over="ignore"):  # what is too large is refused as infinite
-        poses = np.stack([frame.pose for frame in frames]).astype(np.float32)
+        rounded = poses.astype(np.float32)
     cameras = Cameras(
-        torch.from_numpy(poses),
+        torch.from_numpy(rounded),
         torch.tensor([frame.intrinsics for frame in frames], dtype=torch.float32),
         torch.tensor([frame.size for frame in frames]),
         lenses,
@@ -324,13 +400,14 @@ def cameras_of(name: str, frames: Sequence[Frame]) -> Cameras:
 
 
 def box_of(
-    placed: Cameras, placement: Placement | None, half_side: float | None
+    placed: Cameras, placement: Placement | None, box: SaidBox | None
 ) -> Float[Tensor, "2 3"]:
     """The scene's box: ±1.5 where it was scaled to it, else around what the cameras look at."""
     if placement is not None:
         half = torch.full((3,), HALF_SCENE)
         return torch.stack([-half, half])
-    found = Placement.around(placed, half_side, 1.0)
+    half_side, middle = (None, None) if box is None else (box.half_side, box.centre)
+    found = Placement.around(placed, half_side, 1.0, centre=middle)
     centre = found.to_world(torch.zeros(3, dtype=torch.float64)).float()
     return torch.stack([centre - 1 / found.scale, centre + 1 / found.scale])
 
@@ -350,20 +427,6 @@ def middle_direction(cameras: Cameras, centre: Tensor) -> tuple[float, float]:
     )
 
 
-def border_colour(frames: Sequence[Frame]) -> tuple[float, float, float]:
-    """Mean colour along the borders of some pictures; white for pictures with alpha."""
-    step = -(-len(frames) // BORDER_VIEWS)
-    rows = []
-    for frame in frames[::step]:
-        picture = read_picture(frame.picture, upright=frame.upright)
-        if picture.shape[-1] == 4:
-            return (1.0, 1.0, 1.0)
-        edges = (picture[0], picture[-1], picture[:, 0], picture[:, -1])
-        rows.append(np.concatenate(edges).astype(np.float64).mean(0) / 255)
-    red, green, blue = np.stack(rows).mean(0).round(4).tolist()
-    return (red, green, blue)
-
-
 def read_views(frames: Sequence[Frame], cameras: Cameras) -> Views:
     """Decode the pictures of a split, and its masks."""
     paths = [frame.picture for frame in frames]
@@ -375,7 +438,7 @@ def read_views(frames: Sequence[Frame], cameras: Cameras) -> Views:
         origin="\n".join(str(path.resolve()) for path in paths), sources=paths,
     )  # fmt: skip
     masks = None
-    if any(frame.mask is not None for frame in frames):
+    if any(frame.mask is not None or frame.moving is not None for frame in frames):
         masks = Pictures.of(
             [read_mask(frame, size)[..., None] for frame, size in zip(frames, sizes, strict=True)]
         )
@@ -385,8 +448,5 @@ def read_views(frames: Sequence[Frame], cameras: Cameras) -> Views:
 
 def read_mask(frame: Frame, size: tuple[int, int]) -> UInt8[Tensor, "height width"]:
     """Which pixels count (255) and which do not (0), at the width and height of the picture."""
-    if frame.mask is None:
-        return torch.full(size[::-1], 255, dtype=torch.uint8)
-    picture = Image.fromarray(read_picture(frame.mask, upright=frame.upright)[..., 0])
-    resized = picture.resize(size, Image.Resampling.NEAREST)
-    return torch.from_numpy((np.asarray(resized) > 0).astype(np.uint8) * 255)
+    counted = counted_pixels(frame.mask, frame.moving, *size, upright=frame.upright)
+    return counted.to(torch.uint8) * 255

@@ -12,6 +12,7 @@ Reference:
 
 from __future__ import annotations
 
+from dataclasses import replace
 from mmap import ACCESS_READ, mmap
 from pathlib import Path
 from struct import error as struct_error
@@ -21,8 +22,10 @@ from typing import Any
 import numpy as np
 
 from ..errors import DataError, InputError, decoding
+from .background import Background
 from .base import Scene
 from .capture import Frame, Place, build_scene, left_out
+from .masks import masks_beside, masks_note
 from .sources import inside
 
 __all__ = ["can_read", "read"]
@@ -78,7 +81,12 @@ def can_read(path: Path) -> bool:
     return path.is_dir() and bool(model_folders(path))
 
 
-def read(path: Path, place: Place = "auto", half_side: float | None = None) -> Scene:
+def read(
+    path: Path,
+    place: Place = "auto",
+    half_side: float | None = None,
+    background: Background = "auto",
+) -> Scene:
     """Open the capture; see `memonf.data.capture`.
 
     Raises:
@@ -95,19 +103,22 @@ def read(path: Path, place: Place = "auto", half_side: float | None = None) -> S
             (image for image in model.images.values() if image.has_pose),
             key=lambda image: image.name,
         )
+    masks = masks_beside(path, [image.name for image in images])
     for image in images:
         picture = inside(root, image.name, f"{folder}: picture {image.image_id}")
         if picture.is_file():
-            frames.append(frame_of(model, image, picture, folder))
+            frame = frame_of(model, image, picture, folder)
+            frames.append(replace(frame, mask=masks.get(image.name)))
         else:
             missing.append(image.name)
     notes = [f"model in `{folder.relative_to(path)}`, {len(model.points3D)} points"]
     if len(folders) > 1:
         notes.append(f"{len(folders)} models that were not joined; this one has most pictures")
-    notes += left_out(missing)
+    notes += [*left_out(missing), *masks_note(path, masks, [f.picture for f in frames])]
     return build_scene(
-        path.resolve().name, {"train": frames}, place=place, half_side=half_side, notes=notes
-    )
+        path.resolve().name, {"train": frames}, place=place, half_side=half_side,
+        background=background, notes=notes,
+    )  # fmt: skip
 
 
 def open_model(folder: Path) -> Any:

@@ -16,8 +16,10 @@ from pathlib import Path
 import numpy as np
 
 from ..errors import DataError, decoding
+from .background import Background
 from .base import Scene
 from .capture import Frame, Place, build_scene
+from .masks import masks_beside, masks_note
 from .sources import read_bytes
 
 __all__ = ["can_read", "read"]
@@ -33,7 +35,12 @@ def can_read(path: Path) -> bool:
     return (path / POSES).is_file()
 
 
-def read(path: Path, place: Place = "auto", half_side: float | None = None) -> Scene:
+def read(
+    path: Path,
+    place: Place = "auto",
+    half_side: float | None = None,
+    background: Background = "auto",
+) -> Scene:
     """Open the capture; see `memonf.data.capture`.
 
     Raises:
@@ -49,6 +56,7 @@ def read(path: Path, place: Place = "auto", half_side: float | None = None) -> S
         raise DataError(f"{file}: expected finite numbers, received {rows.dtype}")
     rows = rows.astype(np.float64)
     folder, pictures = pictures_of(path, len(rows))
+    masks = masks_beside(path, [picture.name for picture in pictures])
     frames = []
     for row, picture in zip(rows, pictures, strict=True):
         matrix = row[:15].reshape(3, 5)
@@ -62,13 +70,15 @@ def read(path: Path, place: Place = "auto", half_side: float | None = None) -> S
                 np.stack([right, -down, back, centre], 1),
                 (focal, focal, width / 2, height / 2),
                 (round(width), round(height)),
+                mask=masks.get(picture.name),
                 bounds=(row[15], row[16]),
             )
         )
-    notes = [f"pictures from `{folder}`"]
+    notes = [f"pictures from `{folder}`", *masks_note(path, masks, pictures)]
     return build_scene(
-        path.resolve().name, {"train": frames}, place=place, half_side=half_side, notes=notes
-    )
+        path.resolve().name, {"train": frames}, place=place, half_side=half_side,
+        background=background, notes=notes,
+    )  # fmt: skip
 
 
 def pictures_of(path: Path, count: int) -> tuple[str, list[Path]]:

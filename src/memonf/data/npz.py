@@ -1,9 +1,11 @@
 """Scenes in one ``.npz`` file, in two layouts.
 
 * bmild's ``tiny_nerf_data``: ``images`` (N, height, width, 3) float in [0, 1], ``poses``
-  (N, 4, 4), ``focal``; the first 100 are for training, the rest for tests; black background.
+  (N, 4, 4), ``focal``; the first 100 are for training, the rest for tests.
 * packed: ``images_S`` uint8 RGB or RGBA and ``poses_S`` for splits S in train, val, test,
-  ``focal``, optionally ``aabb`` (2, 3) and a ``title``. The embedded scenes are in this layout.
+  ``focal``. The embedded scenes are in this layout.
+
+Both may have ``aabb`` (2, 3), ``near``, ``far``, ``background`` (3,) and a ``title``.
 """
 
 from __future__ import annotations
@@ -11,7 +13,7 @@ from __future__ import annotations
 import itertools
 import math
 import zipfile
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -21,14 +23,38 @@ import torch
 
 from ..cameras import Cameras
 from ..errors import DataError, decoding
+from .background import (
+    BORDER_VIEWS,
+    Background,
+    Colour,
+    behind_pictures,
+    colour_in,
+    colour_note,
+    named_colour,
+)
 from .base import Scene, Views
 from .blender import FAR, HALF_SIDE, NEAR, SPLITS
+from .boxes import box_notes
+from .keys import ELSEWHERE, REFUSED, SAID, KeyNotes, Keys
+from .poses import rigid
 from .storage import keep
 
 __all__ = ["can_read", "read"]
 
 #: Number of training views of the one-array layout.
 BMILD_TRAIN = 100
+#: What arrays mean beside the pictures; cameras are pinholes with square pixels.
+PINHOLE = "cameras of this layout are `focal` alone: write the set as transforms.json instead"
+ARRAYS = Keys(
+    frozenset({"images", "poses", "focal", "aabb", "title", "background", "near", "far"}
+              | {f"{kind}_{name}" for kind in ("images", "poses") for name in SPLITS}),
+    said={**SAID, "masks*": "not read: all pixels count; write the set as transforms.json",
+          "bounds*": "not read: `near` and `far` are"},
+    refused={**REFUSED, "k": PINHOLE, "k[1-4]": PINHOLE, "p[12]": PINHOLE, "c[xy]": PINHOLE,
+             "f[xy]": PINHOLE, "fl_[xy]": PINHOLE, "focal_*": PINHOLE, "focal[xy]": PINHOLE,
+             "intrinsic*": PINHOLE, "hwf": PINHOLE, "camera_angle_*": PINHOLE,
+             "scale": ELSEWHERE, "offset": ELSEWHERE},
+)  # fmt: skip
 #: Bytes of anything in an archive but its pictures.
 MOST_BYTES = 64 << 20
 
@@ -38,18 +64,32 @@ def can_read(path: Path) -> bool:
     return path.is_file() and path.suffix == ".npz"
 
 
-def read(path: Path) -> Scene:
-    """Open the archive; arrays are read when a split is first asked for.
+def read(path: Path, background: Background = "auto") -> Scene:
+    """Open the archive; pictures are read when a split is first asked for.
+
+    Args:
+        path: The file.
+        background: Colour behind everything; ``auto`` for what the archive says, else white behind
+            pictures with alpha and the colour of the borders of those without.
 
     Raises:
-        DataError: Not an archive, or in neither layout.
+        DataError: Not an archive, in neither layout, or with an array that is refused.
     """
+    seen = KeyNotes()
     with decoding(f"{path}: cannot be read as .npz"):
         check_sizes(path)
         with np.load(path, allow_pickle=False) as archive:
             keys = set(archive.files)
+            asked = [key for key in archive.files if ARRAYS.meaning(key)[0] in ("refused", "said")]
+            seen.look(dict.fromkeys(keys.difference(asked), True), ARRAYS, f"{path}")
+            seen.look({key: array_of(archive, key) for key in asked}, ARRAYS, f"{path}")
             aabb = torch.from_numpy(array_of(archive, "aabb")).float() if "aabb" in keys else None
             title = str(array_of(archive, "title")) if "title" in keys else ""
+            near, far = (
+                float(array_of(archive, key)) if key in keys else default
+                for key, default in (("near", NEAR), ("far", FAR))
+            )
+            said = array_of(archive, "background").tolist() if "background" in keys else None
     packed = [name for name in SPLITS if {f"images_{name}", f"poses_{name}"} <= keys]
     single = {"images", "poses"} <= keys
     if "focal" not in keys or not (packed or single):
@@ -57,27 +97,65 @@ def read(path: Path) -> Scene:
             f"{path}: expected `focal` and `images`, `poses` or `images_train`, `poses_train`, …; "
             f"received {', '.join(sorted(keys)) or 'nothing'}"
         )
-    loaders: dict[str, Callable[[], Views]] = {}
-    if packed:
-        for name in packed:
-            loaders[name] = partial(read_arrays, path, f"_{name}", slice(None))
-    else:
-        loaders["train"] = partial(read_arrays, path, "", slice(0, BMILD_TRAIN))
-        loaders["test"] = partial(read_arrays, path, "", slice(BMILD_TRAIN, None))
+    if not 0 <= near < far < math.inf:
+        raise DataError(f"{path}: expected 0 <= `near` < `far`, received {near} and {far}")
+    parts: dict[str, tuple[str, slice]] = {name: (f"_{name}", slice(None)) for name in packed}
+    if not packed:
+        parts = {"train": ("", slice(0, BMILD_TRAIN)), "test": ("", slice(BMILD_TRAIN, None))}
+    notes = seen.notes()
+    for suffix, part in parts.values():
+        if single and not packed and part.start and empty(path, part):
+            continue  # a short set has no tests, and says so when they are asked for
+        notes += cameras_of(path, suffix, part)[2]
     half = torch.full((3,), HALF_SIDE)
+    aabb = torch.stack([-half, half]) if aabb is None else aabb
+    suffix, part = next(iter(parts.values()))
+    notes += box_notes(
+        cameras_of(path, suffix, part)[0], aabb, near, far,
+        "add `aabb`, `near` and `far` to the archive, or scale its poses",
+    )  # fmt: skip
+    colour, noted = background_of(background, said, path, f"images{suffix}")
     return Scene(
         name=path.stem,
-        loaders=loaders,
-        aabb=aabb if aabb is not None else torch.stack([-half, half]),
-        near=NEAR,
-        far=FAR,
-        background=(1.0, 1.0, 1.0) if packed else (0.0, 0.0, 0.0),
+        loaders={name: partial(read_arrays, path, *where) for name, where in parts.items()},
+        aabb=aabb,
+        near=near,
+        far=far,
+        background=colour,
+        background_given=background != "auto",
         title=title,
+        notes=tuple(dict.fromkeys([*notes, *noted])),
     )
 
 
-def read_arrays(path: Path, suffix: str, part: slice) -> Views:
-    """Read the images and poses whose keys end in `suffix`."""
+def background_of(
+    background: Background, said: Any, path: Path, key: str
+) -> tuple[Colour, list[str]]:
+    """The colour behind everything, and a note on where it comes from if that is not plain."""
+    named = named_colour(background)
+    if named is not None:
+        return named, []
+    if said is not None:
+        return colour_in(said, f"{path}: `background`"), []
+    colour, translucent = behind_pictures(read_pictures(path, key, slice(0, BORDER_VIEWS)))
+    return colour, [] if translucent else [colour_note(colour)]
+
+
+def empty(path: Path, part: slice) -> bool:
+    """Whether a part of the one-array layout has no pictures."""
+    with decoding(f"{path}: `images`: cannot be read"):
+        shape = picture_shape(path, "images", part)
+    return not shape or shape[0] == 0
+
+
+def cameras_of(
+    path: Path, suffix: str, part: slice
+) -> tuple[Cameras, tuple[int, int, int, int], list[str]]:
+    """Cameras of the poses whose key ends in `suffix`, shape of their pictures, and notes.
+
+    Raises:
+        DataError: Other shapes than expected, unusable poses.
+    """
     key = f"images{suffix}"
     with decoding(f"{path}: `{key}`: cannot be read"):
         shape = picture_shape(path, key, part)
@@ -95,16 +173,29 @@ def read_arrays(path: Path, suffix: str, part: slice) -> Views:
         )
     if poses.dtype.kind not in "fiu":
         raise DataError(f"{path}: `poses{suffix}`: expected numbers, received {poses.dtype}")
+    turned, notes = rigid(poses[:, :3], names_of(suffix, shape[0]), f"{path}: `poses{suffix}`")
     try:
-        cameras = Cameras.pinhole(torch.from_numpy(poses), focal, width=shape[2], height=shape[1])
+        cameras = Cameras.pinhole(torch.from_numpy(turned), focal, width=shape[2], height=shape[1])
     except DataError as error:
         raise DataError(f"{path}: `poses{suffix}`: {error}") from None
+    views, height, width, channels = shape
+    return cameras, (views, height, width, channels), notes
+
+
+def names_of(suffix: str, count: int) -> tuple[str, ...]:
+    """Names of the views of a split."""
+    return tuple(f"{suffix.strip('_') or 'view'}_{index}" for index in range(count))
+
+
+def read_arrays(path: Path, suffix: str, part: slice) -> Views:
+    """Read the images and poses whose keys end in `suffix`."""
+    key = f"images{suffix}"
+    cameras, shape, _ = cameras_of(path, suffix, part)
     images = keep(
         read_pictures(path, key, part), [(shape[2], shape[1])] * shape[0], shape[3],
         origin=f"{path.resolve()} {key} {part}", sources=[path],
     )  # fmt: skip
-    names = tuple(f"{suffix.strip('_') or 'view'}_{index}" for index in range(len(images)))
-    return Views(cameras, images, names)
+    return Views(cameras, images, names_of(suffix, len(images)))
 
 
 def array_of(archive: np.lib.npyio.NpzFile, key: str) -> np.ndarray:

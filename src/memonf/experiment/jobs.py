@@ -273,6 +273,7 @@ def already_trained(path: Path, fresh: Field) -> bool:
         found.config == fresh.config
         and torch.equal(found.aabb, fresh.aabb.cpu())
         and (found.record.group, found.record.scene) == (fresh.record.group, fresh.record.scene)
+        and found.record.background == fresh.record.background
         and all(known.get(key) == value for key, value in wanted.items())
     )
 

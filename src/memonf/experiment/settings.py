@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from ..data import Scene, load_scene
+from ..data import Background, Scene, load_scene
 from ..errors import InputError
 from ..fields import FieldConfig
 from ..merging import METHODS
@@ -44,6 +44,7 @@ class CompareSettings:
         front: Horizontal direction (x, y) towards the front cameras; None for the format's own.
         keep_coordinates: Whether a capture stays in its own coordinates.
         half_side: Half a side of a capture's box, its units; None for one with all cameras in it.
+        background: Colour behind everything; ``auto`` for what the data set says or shows.
         overlap: Degrees of azimuth that the groups share in training.
         most_views: Score at most this many test views; None for all.
         frames: Frames of each turntable; 0 for none.
@@ -69,6 +70,7 @@ class CompareSettings:
     front: tuple[float, float] | None = None
     keep_coordinates: bool = False
     half_side: float | None = None
+    background: Background = "auto"
     overlap: float = 0.0
     most_views: int | None = 40
     frames: int = 60
@@ -91,7 +93,7 @@ class CompareSettings:
         """Open the data set."""
         return load_scene(
             self.data, front=self.front, place="keep" if self.keep_coordinates else "auto",
-            half_side=self.half_side,
+            half_side=self.half_side, background=self.background,
         )  # fmt: skip
 
     def curve_steps(self) -> list[float]:

@@ -13,7 +13,7 @@ from scipy.interpolate import CubicSpline
 from scipy.spatial.transform import Rotation, Slerp
 
 from ..cameras import Cameras, same_size
-from ..errors import DataError, InputError
+from ..errors import DataError, InputError, nearest
 
 __all__ = ["CameraPath"]
 
@@ -90,8 +90,10 @@ class CameraPath:
                 raise DataError(
                     f"camera path: expected the format `{FORMAT}`, received {content['format']!r}"
                 )
+            known_keys(content, ("format", "frames"))
             path = cls()
             for frame in content["frames"]:
+                known_keys(frame, ("camera_to_world", "field_of_view"))
                 path = path.joined(one_camera(frame))
         except (ValueError, KeyError, TypeError, RuntimeError) as error:
             if isinstance(error, DataError):
@@ -101,6 +103,13 @@ class CameraPath:
                 f"`field_of_view`, received something else ({str(error).splitlines()[0]})"
             ) from None
         return path
+
+
+def known_keys(values: dict[str, Any], known: tuple[str, ...]) -> None:
+    """Refuse keys that this format does not have: they may mean another lens or frame."""
+    for key in values:
+        if key not in known:
+            raise DataError(f"camera path: unknown key `{key:.40}`: {nearest(key, known)}")
 
 
 def one_camera(frame: dict[str, Any]) -> Cameras:

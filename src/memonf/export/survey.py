@@ -28,7 +28,8 @@ def survey(scene: Scene) -> dict[str, Any]:
     """What was found, as plain values.
 
     Returns:
-        ``splits`` (views, how many of each view group, picture sizes and channels), ``lens``,
+        ``splits`` (views, how many of each view group, picture sizes, channels and
+        the share of the pixels that count), ``lens``,
         ``focal`` (least and most, pixels), ``masks``, ``aabb``, ``near``, ``far``, ``background``,
         ``front``, ``placement`` and ``notes``.
     """
@@ -43,6 +44,7 @@ def survey(scene: Scene) -> dict[str, Any]:
             "views": len(views),
             "sizes": [list(size) for size in cameras.distinct_sizes],
             "channels": views.stored.channels,
+            "counted": round(views.counted_share(), 6),
             **{group: int(members(scene, cameras, group).sum()) for group in GROUPS},
         }
         focal += cameras.intrinsics[:, :2].flatten().tolist()

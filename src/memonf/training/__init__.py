@@ -5,12 +5,14 @@ from __future__ import annotations
 from .params import build_optimizers
 from .run import train
 from .settings import TrainSettings
-from .start import DEFAULT_FIELD, INITIAL_PARAMS, SHARED_SEED, new_trainer
+from .start import BACKGROUND, DEFAULT_FIELD, GIVEN, INITIAL_PARAMS, SHARED_SEED, new_trainer
 from .state import pack_state, unpack_state
 from .trainer import Progress, Trainer
 
 __all__ = [
+    "BACKGROUND",
     "DEFAULT_FIELD",
+    "GIVEN",
     "INITIAL_PARAMS",
     "SHARED_SEED",
     "Progress",

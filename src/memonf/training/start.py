@@ -15,13 +15,22 @@ from ..typing import PathLike
 from .settings import TrainSettings
 from .trainer import Trainer
 
-__all__ = ["DEFAULT_FIELD", "INITIAL_PARAMS", "SHARED_SEED", "new_trainer"]
+__all__ = [
+    "BACKGROUND",
+    "DEFAULT_FIELD",
+    "GIVEN",
+    "INITIAL_PARAMS",
+    "SHARED_SEED",
+    "new_trainer",
+]
 
 DEFAULT_FIELD = "tiny_nerf"
 #: Seed of the initial params that all parents share by default.
 SHARED_SEED = 0
 #: Key of a training record: content hash of the field before the first step.
 INITIAL_PARAMS = "initial_params"
+#: Key of a training record, and what it is where the background was named, not found.
+BACKGROUND, GIVEN = "background", "given"
 #: What `initialization` is in the record of a field that started from another's params.
 FROM_A_FIELD = "field"
 
@@ -41,6 +50,8 @@ def new_trainer(
     settings = settings or TrainSettings()
     views = scene.views("train", group, overlap)
     recorded = asdict(settings)
+    if scene.background_given:
+        recorded[BACKGROUND] = GIVEN
     if start is None:
         independent = settings.initialization == "independent"
         initial_seed = settings.seed if independent else SHARED_SEED

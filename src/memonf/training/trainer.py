@@ -23,7 +23,8 @@ import torch
 
 from ..cameras import Rays
 from ..data import Scene, Views, composite_on
-from ..errors import TrainingError
+from ..data.boxes import looking_into
+from ..errors import DataError, TrainingError
 from ..fields import Field, known
 from ..knowledge import SOLID_RESOLUTION
 from ..occupancy import OccupancyGrid
@@ -88,6 +89,7 @@ class Trainer:
         self.field = field
         self.settings = settings
         self.near, self.far = scene.near, scene.far
+        check_seen(scene, views)
         self.views = views.to(device)
         self.cameras = self.views.cameras
         self.pixel_count = self.cameras.pixel_count
@@ -307,6 +309,30 @@ class Trainer:
         )
         self.grid.density = density.to(self.grid.density)
         self.step_count = int(steps)
+
+
+def check_seen(scene: Scene, views: Views) -> None:
+    """Refuse pictures that nothing can be learnt from.
+
+    Raises:
+        DataError: No pixel counts, all are transparent, or no camera looks into the box.
+    """
+    if views.counted_share() == 0:
+        raise DataError(
+            f"{scene.name}: the masks of all {len(views)} training pictures leave no pixel that "
+            "counts; `memonf data inspect` shows the share, black or label 0 does not count"
+        )
+    alphas = views.alphas()
+    if alphas is not None and not any(bool(alpha.any()) for alpha in alphas):
+        raise DataError(
+            f"{scene.name}: all {len(views)} training pictures are transparent everywhere; their "
+            "alpha channel is expected to be above 0 where the object is"
+        )
+    if not any(looking_into(views.cameras, scene.aabb, scene.near, scene.far)):
+        raise DataError(
+            f"{scene.name}: no camera looks into the box {scene.aabb.tolist()} between near "
+            f"{scene.near:g} and far {scene.far:g}; `memonf data inspect --png` draws both"
+        )
 
 
 def slice_rays(samples: RaySamples, start: int, end: int, last_sample: Tensor) -> RaySamples:
