@@ -23,7 +23,7 @@ from memonf.array_pickles import load_arrays
 from memonf.cameras import Cameras, turntable
 from memonf.checkpoint import load, save
 from memonf.data import load_scene
-from memonf.data.pictures import picture_size, read_picture
+from memonf.data.pictures import picture_header, read_picture
 from memonf.errors import MemonfError, decoding
 from memonf.export.camera_path import CameraPath
 from memonf.export.transforms import transforms
@@ -185,7 +185,7 @@ def picture_seeds(folder: Path) -> list[bytes]:
 
 def read_one_picture(folder: Path) -> None:
     """Header, then pixels."""
-    picture_size(folder / "picture")
+    picture_header(folder / "picture")
     read_picture(folder / "picture", upright=True)
 
 
