@@ -48,6 +48,7 @@ class Cameras:
 
     Attributes:
         camera_to_world: (views, 3, 4), rigid: rotation columns right, up, back, then the centre.
+            Single precision in scene units, double in the units of a capture (`Placement`).
         intrinsics: (views, 4), focal lengths fx, fy and principal point cx, cy, in pixels.
         sizes: (views, 2), width and height of each picture, pixels; see `same_size`.
         lenses: What distorts the pictures; None for nothing.
@@ -218,7 +219,7 @@ class Cameras:
             right, down, ahead = self.lenses.undistort(torch.stack([x, -y], -1), views).unbind(-1)
             local = torch.stack([right, -down, -ahead], -1)
         poses = self.camera_to_world[views]
-        directions = (poses[:, :, :3] @ local[:, :, None])[:, :, 0]
+        directions = (poses[:, :, :3] @ local[:, :, None].to(poses))[:, :, 0]
         return Rays(poses[:, :, 3], torch.nn.functional.normalize(directions, dim=-1))
 
     def project(
@@ -231,7 +232,7 @@ class Cameras:
             is measured along the optical axis, scene units.
         """
         pose, (fx, fy, cx, cy) = self.camera_to_world[view], self.intrinsics[view].unbind()
-        local = (points - pose[:, 3]) @ pose[:, :3]
+        local = (points.to(pose) - pose[:, 3]) @ pose[:, :3]
         depth = -local[:, 2]
         before = depth > 0
         if self.lenses is None:

@@ -2,6 +2,10 @@
 
 scene = scale · (rotation · world + translation). It is chosen once from all cameras of a capture,
 saved with every field trained on it, and undone when something is exported.
+
+World coordinates may be those of a map, millions of units from the origin: they are in double
+precision until the placement is taken off, and again once it is undone. Scene coordinates are
+small, and single precision holds them.
 """
 
 from __future__ import annotations
@@ -17,7 +21,7 @@ from .cameras import Cameras
 from .errors import DataError
 from .typing import Float, Tensor
 
-__all__ = ["Placement"]
+__all__ = ["Placement", "single_precision_loss"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -35,34 +39,38 @@ class Placement:
     scale: float
 
     def to_scene(self, points: Float[Tensor, "*points 3"]) -> Float[Tensor, "*points 3"]:
-        """World coordinates -> scene coordinates."""
-        rotation, translation = self.rotation.to(points), self.translation.to(points)
-        return self.scale * (points @ rotation.T + translation)
+        """World coordinates -> scene coordinates, in double precision."""
+        rotation, translation = self.on(points.device)
+        return self.scale * (points.double() @ rotation.T + translation)
 
     def to_world(self, points: Float[Tensor, "*points 3"]) -> Float[Tensor, "*points 3"]:
-        """Scene coordinates -> world coordinates."""
-        rotation, translation = self.rotation.to(points), self.translation.to(points)
-        return (points / self.scale - translation) @ rotation
+        """Scene coordinates -> world coordinates, in double precision."""
+        rotation, translation = self.on(points.device)
+        return (points.double() / self.scale - translation) @ rotation
+
+    def on(self, device: torch.device) -> tuple[Tensor, Tensor]:
+        """Rotation and translation on a device, in double precision."""
+        return self.rotation.double().to(device), self.translation.double().to(device)
 
     def cameras_to_scene(self, cameras: Cameras) -> Cameras:
-        """The same cameras in scene coordinates."""
+        """The same cameras in scene coordinates, in single precision."""
         poses = cameras.camera_to_world
-        turned = self.rotation.to(poses) @ poses[:, :, :3]
-        places = self.to_scene(poses[:, :, 3])
-        return replace(cameras, camera_to_world=torch.cat([turned, places[:, :, None]], 2))
+        rotation, _ = self.on(poses.device)
+        turned, places = rotation @ poses[:, :, :3].double(), self.to_scene(poses[:, :, 3])
+        return replace(cameras, camera_to_world=torch.cat([turned, places[:, :, None]], 2).float())
 
     def cameras_to_world(self, cameras: Cameras) -> Cameras:
-        """The same cameras in the capture's coordinates."""
+        """The same cameras in the capture's coordinates, in double precision."""
         poses = cameras.camera_to_world
-        turned = self.rotation.to(poses).T @ poses[:, :, :3]
-        places = self.to_world(poses[:, :, 3])
+        rotation, _ = self.on(poses.device)
+        turned, places = rotation.T @ poses[:, :, :3].double(), self.to_world(poses[:, :, 3])
         return replace(cameras, camera_to_world=torch.cat([turned, places[:, :, None]], 2))
 
     def same_as(self, other: Placement) -> bool:
-        """Whether both put every point at the same place, to a ten thousandth of the box."""
-        corners = torch.eye(4, 3, dtype=torch.float64) / self.scale
-        here, there = self.to_scene(corners), other.to_scene(corners)
-        return bool((here - there).abs().max() < 1e-4)
+        """Whether both put every point of the scene at the same place, to 1e-4 of its unit."""
+        corners = torch.eye(4, 3, dtype=torch.float64)
+        there = other.to_scene(self.to_world(corners))
+        return bool((corners - there).abs().max() < 1e-4)
 
     def as_dict(self) -> dict[str, Any]:
         """Plain values for JSON."""
@@ -131,6 +139,12 @@ class Placement:
         return cls(rotation, -(rotation @ middle), half_scene / half_side)
 
 
+def single_precision_loss(points: Float[Tensor, "points 3"]) -> float:
+    """How far single precision moves points far from the origin, as a share of their extent."""
+    extent = float((points.amax(0) - points.amin(0)).max())
+    return float(points.abs().max()) * 2.0**-24 / max(extent, 1e-300)
+
+
 def upright(up: Float[Tensor, " 3"]) -> Float[Tensor, "3 3"]:
     """The smallest rotation that turns a direction (unit length) to +z."""
     target = up.new_tensor([0.0, 0.0, 1.0])
@@ -151,14 +165,15 @@ def looked_at(poses: Float[Tensor, "views 3 4"]) -> Float[Tensor, " 3"]:
     Axes that run alike meet nowhere or far away: the point is then taken ahead of the cameras' mean
     place by as much as they are spread.
     """
-    places, ahead = poses[:, :, 3], -normalize(poses[:, :, 2], dim=-1)
+    mean = poses[:, :, 3].mean(0)
+    # Around their mean: far from the origin the equations would lose all digits.
+    places, ahead = poses[:, :, 3] - mean, -normalize(poses[:, :, 2], dim=-1)
     across = torch.eye(3, dtype=poses.dtype) - ahead[:, :, None] * ahead[:, None, :]
     total = across.mean(0)
-    mean = places.mean(0)
-    spread = float((places - mean).norm(dim=-1).max())
+    spread = float(places.norm(dim=-1).max())
     if float(torch.linalg.eigvalsh(total)[0]) > 1e-3:
         meeting = torch.linalg.solve(total, (across @ places[:, :, None])[:, :, 0].mean(0))
         before = ((meeting - places) * ahead).sum(-1) > 0
-        if before.double().mean() > 0.5 and float((meeting - mean).norm()) < 20 * max(spread, 1e-9):
-            return meeting
+        if before.double().mean() > 0.5 and float(meeting.norm()) < 20 * max(spread, 1e-9):
+            return mean + meeting
     return mean + spread * normalize(ahead.mean(0), dim=0)

@@ -62,5 +62,7 @@ def assert_same_rays(found: Cameras, expected: Cameras, tolerance: float = 2e-6)
     assert torch.equal(found.sizes, expected.sizes)
     for view in range(len(expected)):
         here, there = found.view_rays(view), expected.view_rays(view)
-        torch.testing.assert_close(here.origins, there.origins, rtol=0, atol=1e-5)
-        torch.testing.assert_close(here.directions, there.directions, rtol=0, atol=tolerance)
+        torch.testing.assert_close(here.origins.float(), there.origins.float(), rtol=0, atol=1e-5)
+        torch.testing.assert_close(
+            here.directions.float(), there.directions.float(), rtol=0, atol=tolerance
+        )

@@ -15,8 +15,16 @@ from ..checkpoint import load
 from ..data import Pictures, Scene, Views
 from ..devices import pick_device
 from ..errors import InputError
-from ..export.geometry import LEVEL, MESHES, surface, write_grid, write_mesh, write_points
-from ..export.onnx import write_onnx
+from ..export.geometry import (
+    LEVEL,
+    MESHES,
+    Surface,
+    surface,
+    write_grid,
+    write_mesh,
+    write_points,
+)
+from ..export.onnx import in_double, write_onnx
 from ..export.transforms import transforms, write_data_set
 from ..export.video import to_bytes
 from ..fields import Field
@@ -82,8 +90,11 @@ def run(args: Sequence[str]) -> None:
     if options.json:
         print(json.dumps(outcome))
     else:
+        note = outcome.pop("note", None)
         figures = ", ".join(f"{value} {key}" for key, value in list(outcome.items())[2:])
         print(f"{options.out}: {kind}{f', {figures}' if figures else ''}")
+        if note is not None:
+            print(f"note: {note}")
 
 
 def kind_of(options: Export) -> str:
@@ -107,14 +118,24 @@ def mesh(field: Field, options: Export) -> dict[str, Any]:
     """Write the surface."""
     found = surface(field, options.resolution or 256, options.level)
     write_mesh(found, options.out)
-    return {"vertices": len(found.vertices), "faces": len(found.faces)}
+    counts = {"vertices": len(found.vertices), "faces": len(found.faces)}
+    return counts | far_note(found, options)
 
 
 def points(field: Field, options: Export) -> dict[str, Any]:
     """Write points on the surface."""
     found = surface(field, options.resolution or 256, options.level)
     write_points(found, options.out, options.points, options.seed)
-    return {"points": options.points}
+    return {"points": options.points} | far_note(found, options)
+
+
+def far_note(found: Surface, options: Export) -> dict[str, str]:
+    """How coordinates that single precision does not hold are written."""
+    how = {
+        ".ply": "coordinates are far from the origin and written in double precision",
+        ".glb": "the surface is far from the origin, where the translation of its node moves it",
+    }.get(options.out.suffix.lower())
+    return {"note": how} if found.far and how is not None else {}
 
 
 def grid(field: Field, options: Export) -> dict[str, Any]:
@@ -136,7 +157,10 @@ def any_grid(field: Field, options: Export, *, sparse: bool) -> dict[str, Any]:
 
 def onnx(field: Field, options: Export) -> dict[str, Any]:
     """Write the network."""
-    return {"difference from the field": write_onnx(field, options.out)}
+    outcome: dict[str, Any] = {"difference from the field": write_onnx(field, options.out)}
+    if in_double(field):
+        outcome["note"] = "coordinates are far from the origin: `positions` is double precision"
+    return outcome
 
 
 def cameras(field: Field, options: Export) -> dict[str, Any]:

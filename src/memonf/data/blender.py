@@ -36,7 +36,7 @@ from .boxes import box_notes
 from .keys import KeyNotes, Keys
 from .masks import unnamed_notes
 from .pictures import picture_header, read_picture, read_pictures
-from .poses import rigid
+from .poses import precision_notes, rigid
 from .sources import inside, read_json
 from .storage import keep
 
@@ -113,6 +113,10 @@ def read(path: Path, background: Background = "auto") -> Scene:
         )
     size = picture_header(first.paths[0]).stored
     cameras = cameras_of(first, [size] * len(first.paths))
+    notes += precision_notes(
+        f"{path}", cameras.positions, aabb,
+        "name the file transforms.json and give `fl_x`: a capture is centred and scaled",
+    )  # fmt: skip
     notes += [*noted, *box_notes(
         cameras, aabb, NEAR, FAR, "this layout is for objects within ±1.5 and cameras at about 4; "
         "scale the poses, or name the file transforms.json"

@@ -31,7 +31,7 @@ from .base import Pictures, Scene, Views
 from .boxes import SaidBox, box_notes
 from .masks import counted_pixels
 from .pictures import picture_header, read_picture, read_pictures
-from .poses import rigid
+from .poses import precision_notes, rigid
 from .storage import keep
 
 __all__ = ["HELD_OUT_EVERY", "Frame", "Layout", "Place", "build_scene", "left_out"]
@@ -215,7 +215,9 @@ def build_scene(
         if said.box is not None:
             found.append(said.box.note + ("" if half_side is None else ": --half-side is taken"))
     colour, noted = background_of(background, kept_background, said, kept[next(iter(kept))])
-    placed = world if layout.placement is None else layout.placement.cameras_to_scene(world)
+    placed = placed_cameras(world, layout.placement)
+    if layout.placement is None:
+        found += precision_notes(name, placed.positions, layout.aabb, "place it (--place auto)")
     remedy = "correct the box that the file says, or set --half-side" if said.box else (
         "set --half-side")  # fmt: skip
     found += [*scaled, *noted, *masks_in_words(frames)]
@@ -254,9 +256,16 @@ def placed_by(
     return Placement.around(world, half_side, HALF_SCENE, farthest, centre=centre, up=up)
 
 
+def placed_cameras(world: Cameras, placement: Placement | None) -> Cameras:
+    """The cameras in scene coordinates, in single precision as fields have them."""
+    if placement is not None:
+        return placement.cameras_to_scene(world)
+    return replace(world, camera_to_world=world.camera_to_world.float())
+
+
 def found_layout(world: Cameras, placement: Placement | None, box: SaidBox | None) -> Layout:
     """What a capture does not say: box, range and front, from its cameras; white behind them."""
-    placed = world if placement is None else placement.cameras_to_scene(world)
+    placed = placed_cameras(world, placement)
     aabb = box_of(placed, placement, box)
     centre = aabb.mean(0)
     distances = (placed.positions - centre).norm(dim=-1)
@@ -377,17 +386,15 @@ def what_differs(frames: Sequence[Frame]) -> list[str]:
 
 
 def cameras_of(name: str, frames: Sequence[Frame], poses: np.ndarray) -> Cameras:
-    """Cameras of the frames in world coordinates, for the pictures as they are."""
+    """Cameras of the frames in world coordinates, in double precision; see `Placement`."""
     lenses = None
     if any(frame.fisheye or any(frame.lens) for frame in frames):
         lenses = Lenses(
             torch.tensor([frame.lens for frame in frames], dtype=torch.float32),
             torch.tensor([frame.fisheye for frame in frames]),
         )
-    with np.errstate(over="ignore"):  # what is too large is refused as infinite
-        rounded = poses.astype(np.float32)
     cameras = Cameras(
-        torch.from_numpy(rounded),
+        torch.from_numpy(poses),
         torch.tensor([frame.intrinsics for frame in frames], dtype=torch.float32),
         torch.tensor([frame.size for frame in frames]),
         lenses,

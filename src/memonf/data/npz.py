@@ -36,7 +36,7 @@ from .base import Scene, Views
 from .blender import FAR, HALF_SIDE, NEAR, SPLITS
 from .boxes import box_notes
 from .keys import ELSEWHERE, REFUSED, SAID, KeyNotes, Keys
-from .poses import rigid
+from .poses import precision_notes, rigid
 from .storage import keep
 
 __all__ = ["can_read", "read"]
@@ -110,8 +110,12 @@ def read(path: Path, background: Background = "auto") -> Scene:
     half = torch.full((3,), HALF_SIDE)
     aabb = torch.stack([-half, half]) if aabb is None else aabb
     suffix, part = next(iter(parts.values()))
+    cameras = cameras_of(path, suffix, part)[0]
+    notes += precision_notes(
+        f"{path}", cameras.positions, aabb, "subtract the middle of the scene from poses and `aabb`"
+    )
     notes += box_notes(
-        cameras_of(path, suffix, part)[0], aabb, near, far,
+        cameras, aabb, near, far,
         "add `aabb`, `near` and `far` to the archive, or scale its poses",
     )  # fmt: skip
     colour, noted = background_of(background, said, path, f"images{suffix}")

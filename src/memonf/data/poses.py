@@ -7,8 +7,14 @@ from collections.abc import Sequence
 import numpy as np
 
 from ..errors import DataError
+from ..typing import Float, Tensor
 
-__all__ = ["rigid"]
+__all__ = ["precision_notes", "rigid"]
+
+#: Positions beyond this are mistakes; double precision holds 1e-7 units there.
+FARTHEST = 1e9
+#: Shares of the box by which single precision may move things: that is said, and that is refused.
+SAID_LOSS, MOST_LOSS = 1e-5, 1e-4
 
 #: Scales nearer to one than this are rounding, and stay.
 ROUNDING = 1e-3
@@ -35,6 +41,10 @@ def rigid(poses: np.ndarray, names: Sequence[str], where: str) -> tuple[np.ndarr
     poses = poses.astype(np.float64)
     faults = [
         ("its pose holds numbers that are not finite", ~np.isfinite(poses).all((1, 2))),
+        (
+            f"it stands more than {FARTHEST:g} units from the origin",
+            (np.abs(poses[:, :, 3]) > FARTHEST).any(1),
+        ),
     ]
     rotations = np.where(np.isfinite(poses), poses, 0.0)[:, :, :3]
     with np.errstate(over="ignore"):  # what is too large is refused as sheared
@@ -62,6 +72,30 @@ def rigid(poses: np.ndarray, names: Sequence[str], where: str) -> tuple[np.ndarr
     least, most = scales[scaled].min(), scales[scaled].max()
     by = f"{least:.4g}" if most - least < ROUNDING * most else f"{least:.4g} to {most:.4g}"
     return poses, [f"rotations of {int(scaled.sum())} poses were scaled by {by}: divided out"]
+
+
+def precision_notes(
+    where: str, positions: Float[Tensor, "views 3"], aabb: Float[Tensor, "2 3"], remedy: str
+) -> list[str]:
+    """A note where single precision rounds coordinates that are not moved, or a refusal.
+
+    Args:
+        where: File or data set, for messages.
+        positions: Of the cameras, in the coordinates of the box.
+        aabb: The box.
+        remedy: What to do where it is too much.
+
+    Raises:
+        DataError: It would move things by more than `MOST_LOSS` of the box.
+    """
+    farthest = max(float(positions.abs().max()), float(aabb.abs().max()))
+    loss = farthest * 2.0**-24 / float((aabb[1] - aabb[0]).max())
+    said = (
+        f"coordinates up to {farthest:.7g} are rounded by {loss:.1g} of the box in single precision"
+    )
+    if loss > MOST_LOSS:
+        raise DataError(f"{where}: {said}, too much to keep them: {remedy}")
+    return [said] if loss > SAID_LOSS else []
 
 
 def fault_in_words(

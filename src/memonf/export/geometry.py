@@ -6,7 +6,7 @@ sees who looks straight at it. What a placement did is undone in all of them.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -18,6 +18,7 @@ from ..errors import InputError
 from ..fields import Field
 from ..files import replacing
 from ..occupancy import CHUNK
+from ..placement import single_precision_loss
 from ..typing import Float, PathLike, Tensor
 
 if TYPE_CHECKING:
@@ -29,6 +30,8 @@ __all__ = ["LEVEL", "MESHES", "Surface", "surface", "write_grid", "write_mesh", 
 LEVEL = 10.0
 #: Formats of meshes, by ending.
 MESHES = (".ply", ".glb", ".obj")
+#: Share of a surface's extent that single precision may round its coordinates by.
+MOST_LOSS = 1e-6
 #: From z upwards, as everything here, to y upwards, as glTF demands.
 Y_UP = np.array([[1.0, 0, 0, 0], [0, 0, 1, 0], [0, -1, 0, 0], [0, 0, 0, 1]])
 
@@ -48,6 +51,11 @@ class Surface:
     faces: np.ndarray
     normals: np.ndarray
     colours: np.ndarray
+
+    @property
+    def far(self) -> bool:
+        """Whether single precision would move vertices by over a millionth of the extent."""
+        return single_precision_loss(torch.from_numpy(self.vertices)) > MOST_LOSS
 
     def mesh(self, colours: np.ndarray | None = None) -> trimesh.Trimesh:
         """The surface as trimesh has it, in its own colours or others."""
@@ -131,7 +139,8 @@ def write_mesh(found: Surface, path: PathLike) -> None:
     """Write a mesh with vertex colours.
 
     ``.ply`` and ``.obj`` keep sRGB colours and the capture's axes; ``.glb`` has linear colours and
-    a node that turns z upwards to y upwards, as glTF wants both.
+    a node that turns z upwards to y upwards, as glTF wants both. Of a surface far from the origin
+    (`Surface.far`) ``.ply`` has double coordinates, and the node of ``.glb`` moves it there.
 
     Raises:
         InputError: Another ending.
@@ -142,13 +151,20 @@ def write_mesh(found: Surface, path: PathLike) -> None:
     suffix = Path(path).suffix.lower()
     if suffix not in MESHES:
         raise InputError(f"{path}: expected a name that ends in {', '.join(MESHES)}")
-    exported: trimesh.Trimesh | trimesh.Scene = found.mesh()
-    if suffix == ".glb":
-        light = (linear(found.colours / 255) * 255).round().astype(np.uint8)
-        exported = trimesh.Scene()
-        exported.add_geometry(found.mesh(light), transform=Y_UP)
     with replacing(path) as temporary:
-        exported.export(temporary, file_type=suffix[1:])
+        if suffix == ".ply":
+            temporary.write_bytes(ply(found.vertices, found.normals, found.colours, found.faces))
+        elif suffix == ".obj":
+            found.mesh().export(temporary, file_type="obj")
+        else:
+            light = (linear(found.colours / 255) * 255).round().astype(np.uint8)
+            shift = np.eye(4)
+            if found.far:  # vertices are single precision in any case, the node is not
+                shift[:3, 3] = found.vertices.mean(0).round()
+            exported = trimesh.Scene()
+            near = replace(found, vertices=found.vertices - shift[:3, 3])
+            exported.add_geometry(near.mesh(light), transform=Y_UP @ shift)
+            exported.export(temporary, file_type="glb")
 
 
 def linear(srgb: np.ndarray) -> np.ndarray:
@@ -176,21 +192,33 @@ def write_points(found: Surface, path: PathLike, count: int, seed: int) -> None:
     colours = np.einsum("pc,pck->pk", weights, found.colours[corners].astype(float))
     normals = np.einsum("pc,pck->pk", weights, found.normals[corners])
     normals /= np.maximum(np.linalg.norm(normals, axis=1, keepdims=True), 1e-12)
-    rows = np.empty(count, dtype=[
-        *((name, "<f4") for name in ("x", "y", "z", "nx", "ny", "nz")),
+    with replacing(path) as temporary:
+        temporary.write_bytes(ply(places, normals, colours.round().clip(0, 255)))
+
+
+def ply(
+    places: np.ndarray, normals: np.ndarray, colours: np.ndarray, faces: np.ndarray | None = None
+) -> bytes:
+    """A PLY file of points (points, 3), or of a mesh; coordinates far away are doubles."""
+    far = single_precision_loss(torch.from_numpy(np.asarray(places))) > MOST_LOSS
+    rows = np.empty(len(places), dtype=[
+        *((name, "<f8" if far else "<f4") for name in ("x", "y", "z")),
+        *((name, "<f4") for name in ("nx", "ny", "nz")),
         *((name, "u1") for name in ("red", "green", "blue")),
     ])  # fmt: skip
     for name, column in zip(
-        rows.dtype.names or (),
-        [*places.T, *normals.T, *colours.round().clip(0, 255).T], strict=True,
-    ):  # fmt: skip
+        rows.dtype.names or (), [*places.T, *normals.T, *colours.T], strict=True
+    ):
         rows[name] = column
-    kinds = {"<f4": "float", "|u1": "uchar"}
+    kinds = {"<f8": "double", "<f4": "float", "|u1": "uchar"}
     listed = [f"property {kinds[rows.dtype[name].str]} {name}" for name in rows.dtype.names or ()]
-    header = ["ply", "format binary_little_endian 1.0", f"element vertex {count}", *listed,
-              "end_header", ""]  # fmt: skip
-    with replacing(path) as temporary:
-        temporary.write_bytes("\n".join(header).encode() + rows.tobytes())
+    header = ["ply", "format binary_little_endian 1.0", f"element vertex {len(rows)}", *listed]
+    triangles = np.empty(0 if faces is None else len(faces), [("count", "u1"), ("at", "<i4", 3)])
+    if faces is not None:
+        header += [f"element face {len(faces)}", "property list uchar int vertex_indices"]
+        triangles["count"], triangles["at"] = 3, faces
+    header += ["end_header", ""]
+    return "\n".join(header).encode() + rows.tobytes() + triangles.tobytes()
 
 
 @torch.no_grad()

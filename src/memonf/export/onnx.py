@@ -1,6 +1,7 @@
 """A field as an ONNX network: positions and directions in, density and colour out.
 
-It takes the capture's coordinates: the placement is part of the network.
+It takes the capture's coordinates: the placement is part of the network. Where single precision
+does not hold these (`in_double`), positions are double precision.
 """
 
 from __future__ import annotations
@@ -16,9 +17,11 @@ from torch import nn
 from ..errors import InputError
 from ..fields import Field
 from ..files import replacing
+from ..placement import single_precision_loss
 from ..typing import PathLike, Tensor
+from .geometry import MOST_LOSS
 
-__all__ = ["TOLERANCE", "InWorld", "write_onnx"]
+__all__ = ["TOLERANCE", "InWorld", "in_double", "write_onnx"]
 
 #: Largest difference from the field that is accepted: of densities relative to 1 + density.
 TOLERANCE = 1e-4
@@ -40,22 +43,31 @@ class InWorld(nn.Module):
         super().__init__()
         self.field = field
         placement = field.record.placement
-        rotation = torch.eye(3) if placement is None else placement.rotation.float()
-        offset = torch.zeros(3) if placement is None else placement.translation.float()
+        kind = torch.float64 if in_double(field) else torch.float32
+        rotation = torch.eye(3) if placement is None else placement.rotation
+        offset = torch.zeros(3) if placement is None else placement.translation
         self.scale = 1.0 if placement is None else placement.scale
-        self.register_buffer("rotation", rotation.to(field.aabb))
-        self.register_buffer("translation", offset.to(field.aabb))
+        self.register_buffer("rotation", rotation.to(field.aabb.device, kind))
+        self.register_buffer("translation", offset.to(field.aabb.device, kind))
 
     def forward(self, positions: Tensor, directions: Tensor) -> tuple[Tensor, Tensor]:
         """Density per world unit (points,) and rgb (points, 3).
 
         Args:
-            positions: (points, 3), world coordinates.
+            positions: (points, 3), world coordinates; double precision where `in_double`.
             directions: (points, 3), unit length, from the eye into the scene.
         """
         turned = self.scale * (positions @ self.rotation.T + self.translation)
-        density, rgb = self.field(turned, directions @ self.rotation.T)
+        density, rgb = self.field(turned.float(), directions @ self.rotation.float().T)
         return density * self.scale, rgb
+
+
+def in_double(field: Field) -> bool:
+    """Whether single precision would move positions by over a millionth of the field's box."""
+    placement = field.record.placement
+    if placement is None:
+        return False
+    return single_precision_loss(placement.to_world(field.aabb)) > MOST_LOSS
 
 
 def write_onnx(field: Field, path: PathLike) -> float:
@@ -108,7 +120,7 @@ def write_onnx(field: Field, path: PathLike) -> float:
 def samples(network: InWorld) -> tuple[Tensor, Tensor]:
     """Places in and around the field's box, world coordinates, and directions."""
     generator = torch.Generator().manual_seed(0)
-    lower, upper = network.field.aabb
+    lower, upper = network.field.aabb.to(network.rotation)
     share = torch.rand(COMPARED, 3, generator=generator) * 1.1 - 0.05
     scene = lower + share * (upper - lower)
     world = (scene / network.scale - network.translation) @ network.rotation

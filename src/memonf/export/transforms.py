@@ -1,6 +1,7 @@
 """Cameras and data sets as ``transforms.json``, as nerfstudio and instant-ngp read it.
 
-Poses are written in the capture's own coordinates: a field's placement is undone.
+Poses are written in the capture's own coordinates, in double precision: a field's placement is
+undone.
 """
 
 from __future__ import annotations
