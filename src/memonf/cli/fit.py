@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -52,6 +53,8 @@ def run(args: Sequence[str]) -> None:
                     EXAMPLES)  # fmt: skip
     check_outputs(options.out)
     truth = open_truth(options.source, options.field)
+    for note in truth.notes:
+        print(f"{truth.name}: {note}", file=sys.stderr)
     settings = options.settings  # type: ignore[attr-defined]
     fitter = Fitter(
         truth, group=options.group, config=options.config,  # type: ignore[attr-defined]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -56,6 +57,8 @@ def run(args: Sequence[str]) -> None:
             f"`memonf eval {options.field} --data ...`"
         )
     truth = open_truth(options.truth, field.name)
+    for note in truth.notes:
+        print(f"{truth.name}: {note}", file=sys.stderr)
     found = score(field, truth, options.group, options.seed)
     if options.png is not None:
         draw(field, truth, options.png)

@@ -5,19 +5,16 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
 
 from ..data.capture import HELD_OUT_EVERY
 from ..data.pictures import read_picture
-from ..errors import DataError, InputError, decoding
+from ..errors import DataError, InputError
 from ..placement import Placement
 from ..typing import Bool, Float, PathLike, Tensor
-
-if TYPE_CHECKING:
-    import trimesh
+from .meshes import read_mesh, winding_numbers
 
 __all__ = ["PARTS", "ImageTruth", "MeshTruth", "Truth", "open_truth"]
 
@@ -32,11 +29,6 @@ HALF_SIDE, MARGIN = 1.0, 0.85
 THICKNESS = 0.05
 #: Of the positions that a shape is learnt at: share near the surface, and how near.
 NEAR_SHARE, NEARNESS = 0.6, (0.01, 0.05)
-MOST_MESH_BYTES = 1 << 30
-#: Coordinates of a mesh are smaller than this, and it is larger than one part in it.
-FARTHEST = 1e9
-#: Formats of meshes that name no other files, or none that is read.
-MESHES = (".obj", ".off", ".ply", ".stl")
 
 
 class Truth(ABC):
@@ -47,12 +39,14 @@ class Truth(ABC):
         field: Name of the architecture that learns it.
         aabb: (2, 3), scene units.
         placement: From the file's coordinates to the scene's.
+        notes: What was repaired when the file was read, a sentence each.
     """
 
     name: str
     field: str
     aabb: Float[Tensor, "2 3"]
     placement: Placement | None = None
+    notes: tuple[str, ...] = ()
 
     @abstractmethod
     def draw(self, count: int, generator: torch.Generator) -> Float[Tensor, "points 3"]:
@@ -154,25 +148,24 @@ class MeshTruth(Truth):
     """A closed mesh, centred and scaled into the box ±1.
 
     Args:
-        path: Mesh file that trimesh reads; it must be watertight.
+        path: Mesh file that trimesh reads; closed, see `memonf.pointwise.meshes`.
         inside: Whether the truth is inside or not (1 or 0), else the signed distance.
 
     Raises:
         InputError: The extra is missing.
-        DataError: Not a mesh, or not watertight.
+        DataError: Not a mesh, not watertight, or its inside cannot be told.
     """
 
     def __init__(self, path: PathLike, *, inside: bool = False) -> None:
         self.name, self.inside = Path(path).stem, inside
         self.field = "occupancy" if inside else "sdf"
-        self.mesh = read_mesh(Path(path))
+        self.mesh, centre, size, self.notes = read_mesh(Path(path))
         self.aabb = torch.tensor([[-HALF_SIDE] * 3, [HALF_SIDE] * 3])
-        lower, upper = self.mesh.bounds
-        scale = float(2 * MARGIN * HALF_SIDE / (upper - lower).max())
-        centre = torch.from_numpy((lower + upper) / 2)
-        self.placement = Placement(torch.eye(3, dtype=torch.float64), -centre, scale)
-        self.mesh.apply_translation(-(lower + upper) / 2)
-        self.mesh.apply_scale(scale)
+        filled = 2 * MARGIN * HALF_SIDE
+        self.placement = Placement(
+            torch.eye(3, dtype=torch.float64), -torch.from_numpy(centre), filled / size
+        )
+        self.mesh.apply_scale(filled)
 
     def draw(self, count: int, generator: torch.Generator) -> Float[Tensor, "points 3"]:
         """See `Truth.draw`: most near the surface, the others anywhere."""
@@ -197,47 +190,16 @@ class MeshTruth(Truth):
         """Signed distance, scene units, negative inside."""
         import igl
 
-        found = igl.signed_distance(
-            positions.cpu().double().numpy(),
-            np.ascontiguousarray(self.mesh.vertices, dtype=np.float64),
-            np.ascontiguousarray(self.mesh.faces, dtype=np.int64),
-            igl.SignedDistanceType.SIGNED_DISTANCE_TYPE_FAST_WINDING_NUMBER,
+        places = positions.cpu().double().numpy()
+        corners = np.ascontiguousarray(self.mesh.vertices, dtype=np.float64)
+        faces = np.ascontiguousarray(self.mesh.faces, dtype=np.int64)
+        distance = igl.signed_distance(
+            places, corners, faces, igl.SignedDistanceType.SIGNED_DISTANCE_TYPE_UNSIGNED
         )[0]
+        # libigl's own sign is 1 - 2 |w|, not ±1 where bodies go through each other.
+        outside = winding_numbers(corners, faces, places) < 0.5
+        found = np.where(outside, distance, -distance)
         return torch.from_numpy(found).float().to(positions.device)[:, None]
-
-
-def read_mesh(file: Path) -> trimesh.Trimesh:
-    """A watertight mesh."""
-    try:
-        import igl  # noqa: F401
-        import trimesh
-    except ImportError:
-        raise InputError(
-            f'{file}: meshes are learnt with trimesh and libigl: pip install "memonf[shapes]"'
-        ) from None
-    if file.suffix.lower() not in MESHES:
-        raise DataError(f"{file}: expected a mesh, {', '.join(MESHES)}")
-    if not file.is_file():
-        raise DataError(f"{file}: there is no such file")
-    if file.stat().st_size > MOST_MESH_BYTES:
-        raise DataError(f"{file}: larger than a mesh that can be learnt here; simplify it")
-    with decoding(f"{file}: cannot be read as a mesh"):
-        found: Any = trimesh.load(file, force="mesh", process=False, skip_materials=True)
-        # Corners that differ in texture alone are one corner of the shape.
-        mesh = trimesh.Trimesh(found.vertices, found.faces)
-        mesh.merge_vertices(merge_tex=True, merge_norm=True)
-        corners = np.asarray(mesh.vertices)
-        usable = corners.ndim == 2 and corners.shape[1:] == (3,) and len(mesh.faces) > 0
-        usable = usable and bool((np.abs(corners) < FARTHEST).all())
-        usable = usable and bool(np.ptp(corners, axis=0).max() > 1 / FARTHEST)
-        closed = usable and mesh.is_watertight
-    if not usable:
-        raise DataError(f"{file}: no mesh of triangles with finite corners")
-    if not closed:
-        raise DataError(
-            f"{file}: the mesh is not watertight, so that inside means nothing; close its holes"
-        )
-    return mesh
 
 
 def open_truth(path: PathLike, field: str) -> Truth:
