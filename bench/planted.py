@@ -154,11 +154,11 @@ class Instance:
         return {
             "recovered": recovered(self.symmetry, self.element, match.perms),
             "agreement": agreement(self.a, aligned) / agreement(self.a, self.noisy),
-            "objective": match.solved.objective,
-            "bound": match.solved.bound,
+            "objective": match.solution.objective,
+            "bound": match.solution.bound,
             "error": merged_error(self.field, self.a, aligned),
             "seconds": seconds,
-            "found_by": match.solved.found_by,
+            "found_by": match.solution.found_by,
         }
 
     def peer(self, name: str, environments: Path, limit: float) -> dict[str, Any]:

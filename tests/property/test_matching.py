@@ -15,7 +15,7 @@ from memonf.checkpoint import content_hash
 from memonf.errors import MergeError
 from memonf.fields import Field, build_field, known
 from memonf.fields.siren import SirenConfig
-from memonf.matching import Matcher, Member, match_many, way_between
+from memonf.matching import Matcher, Member, match_many, steps_between
 from memonf.matching.activations import moments_between, similarity_of
 from memonf.matching.agreement import Agreement
 from memonf.matching.balance import balance
@@ -27,7 +27,7 @@ from memonf.symmetry import Element, find_symmetry, random_element, transform
 
 
 def changed(field: Field, seed: int) -> Field:
-    """The same function in another guise: other order, scales, signs, turns and maps."""
+    """The same function with equivalent params: other order, scales, signs, turns and maps."""
     symmetry = find_symmetry(field)
     element = random_element(symmetry, torch.Generator().manual_seed(seed))
     twin = type(field)(field.config, field.aabb)
@@ -52,7 +52,9 @@ def noisy(field: Field, noise: float, seed: int) -> Field:
 
 @pytest.mark.parametrize("seed", range(2))
 @pytest.mark.parametrize("method", ["weight_matching", "combined_matching"])
-def test_a_field_in_another_guise_merges_with_itself(method: str, kind: str, seed: int) -> None:
+def test_a_field_with_equivalent_params_merges_with_itself(
+    method: str, kind: str, seed: int
+) -> None:
     field = small_field(kind)
     points = {"points": 1024} if method == "combined_matching" else {}
     merged = merge([field, changed(field, seed)], method, force=True, **points).field
@@ -118,7 +120,7 @@ def test_restarts_never_lower_the_agreement() -> None:
     a, b = (small_field("tiny_nerf", seed).state_dict() for seed in (1, 2))
     symmetry = find_symmetry(small_field("tiny_nerf"))
     reached = [
-        Matcher(solver="descent", restarts=count).match(symmetry, a, b).solved.objective
+        Matcher(solver="descent", restarts=count).match(symmetry, a, b).solution.objective
         for count in (0, 2, 6)
     ]
     assert reached == sorted(reached)
@@ -131,13 +133,13 @@ def test_matching_is_deterministic(kind: str) -> None:
     assert all(torch.equal(one[name], other[name]) for name in one)
 
 
-def test_balance_leaves_the_function_and_finds_one_guise(kind: str) -> None:
+def test_balance_leaves_the_function_and_is_unique(kind: str) -> None:
     field = small_field(kind)
     symmetry = find_symmetry(field)
     _, wide = balance(symmetry, field.state_dict())
     balanced = {name: wide[name].to(tensor.dtype) for name, tensor in field.state_dict().items()}
     before = outputs(field)
-    # Another guise of the same function, without another order, is balanced to the same params.
+    # Equivalent params in the same order are balanced to the same params.
     element = random_element(symmetry, torch.Generator().manual_seed(5))
     only_scales = {
         group.name: {
@@ -188,7 +190,7 @@ def test_the_order_of_many_parents_does_not_matter(method: str) -> None:
         assert relative_difference(found[0], other) < 1e-4
 
 
-def test_many_guises_of_one_field_merge_to_it(kind: str) -> None:
+def test_equivalent_params_of_one_field_merge_to_it(kind: str) -> None:
     field = small_field(kind)
     parents = [field, *(changed(field, seed) for seed in range(3))]
     merged = merge(parents, "weight_matching", force=True).field
@@ -200,9 +202,9 @@ def test_ways_between_parents_close_in_circles() -> None:
     params = [small_field("nerf", seed).state_dict() for seed in (1, 2, 3)]
     ways, _ = match_many(symmetry, 3, lambda n: Member(params[n]), Matcher())
     for a, b, c in itertools.permutations(range(3)):
-        direct = apply_steps(params[a], symmetry, way_between(symmetry, ways[a], ways[c]))
-        half = apply_steps(params[a], symmetry, way_between(symmetry, ways[a], ways[b]))
-        round_about = apply_steps(half, symmetry, way_between(symmetry, ways[b], ways[c]))
+        direct = apply_steps(params[a], symmetry, steps_between(symmetry, ways[a], ways[c]))
+        half = apply_steps(params[a], symmetry, steps_between(symmetry, ways[a], ways[b]))
+        round_about = apply_steps(half, symmetry, steps_between(symmetry, ways[b], ways[c]))
         for name, tensor in direct.items():
             torch.testing.assert_close(round_about[name], tensor, rtol=1e-3, atol=1e-4)
 
@@ -223,7 +225,7 @@ def test_layers_that_do_nothing_do_not_break_balance(dead: str) -> None:
     assert relative_difference(outputs(field), outputs(merged)) < 1e-4
 
 
-def test_sines_without_biases_are_recovered_in_any_guise() -> None:
+def test_sines_without_biases_are_recovered_from_equivalent_params() -> None:
     field = small_field("siren")
     with torch.no_grad():
         for layer in field.layers:
@@ -233,7 +235,7 @@ def test_sines_without_biases_are_recovered_in_any_guise() -> None:
 
 
 def test_repair_of_sines_corrects_what_the_layer_makes() -> None:
-    """Two guises of nearly one field, repaired from either side, are one function."""
+    """Equivalent params of nearly one field, repaired from either side, are one function."""
     parents = [noisy(changed(small_field("siren"), seed), 0.05, seed) for seed in (1, 2)]
     one, other = (
         outputs(merge(pair, "weight_matching_repair", force=True, points=1024).field)

@@ -207,12 +207,14 @@ def test_weight_matching_never_ends_below_where_it_began(kind: str) -> None:
     symmetry = find_symmetry(small_field(kind))
     matcher = Matcher(scales=False)
     match = matcher.match(symmetry, a, b)
-    assert match.solved.objective > match.solved.initial
+    assert match.solution.objective > match.solution.initial
     if kind == "siren":
         return  # half turns change the norm of the biases, which the objective takes into account
     # What it says it reached is what its params agree by, measured anew.
     agreement = Agreement.of_params(symmetry, a, match.apply(b), equal_tensors=True)
-    assert agreement.value(agreement.identity()) == pytest.approx(match.solved.objective, rel=1e-5)
+    assert agreement.value(agreement.identity()) == pytest.approx(
+        match.solution.objective, rel=1e-5
+    )
 
 
 def test_best_permutation_by_hand() -> None:
@@ -291,7 +293,7 @@ def test_parents_that_do_not_fit_are_refused_by_name() -> None:
 @pytest.mark.parametrize(
     ("coefficients", "message"),
     [
-        ([0.5], "expected 2, one a parent, received 1"),
+        ([0.5], "expected 2 numbers .one per parent., received 1"),
         ([0.7, 0.7], "sum of 1, received 1.4"),
         ([-0.5, 1.5], r"numbers in \[0, 1\]"),
         ([float("nan"), 1.0], r"numbers in \[0, 1\]"),
@@ -318,7 +320,7 @@ def test_parents_that_know_nothing_are_refused() -> None:
     with torch.no_grad():
         fields[1].head.weight.zero_()
         fields[1].head.bias.fill_(-50.0)
-    with pytest.raises(MergeError, match="parent 2 knows nothing"):
+    with pytest.raises(MergeError, match="parent 2 has empty knowledge"):
         merge_checked(fields, "distill", steps=1)
 
 
@@ -737,7 +739,7 @@ def test_a_field_that_cannot_be_read_is_named_and_can_be_distilled(monkeypatch) 
     assert outputs(merged).isfinite().all()
 
 
-def test_a_symmetry_that_is_none_is_refused(monkeypatch) -> None:
+def test_an_invalid_symmetry_is_refused(monkeypatch) -> None:
     def misread(network):
         """As if the columns that read the first group had been overlooked."""
         found = find_symmetry(network)
@@ -748,5 +750,5 @@ def test_a_symmetry_that_is_none_is_refused(monkeypatch) -> None:
 
     monkeypatch.setattr("memonf.merging.problem.find_symmetry", misread)
     parents = [knowing("tiny_nerf", seed) for seed in (1, 2)]
-    with pytest.raises(MergeError, match=r"`tiny_nerf`: changing its params .* `distill`"):
+    with pytest.raises(MergeError, match=r"`tiny_nerf`: the symmetry .* is invalid.*`distill`"):
         merge(parents, "weight_matching")

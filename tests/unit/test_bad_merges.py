@@ -103,8 +103,8 @@ def test_parents_that_are_not_alike(what: str, tmp_path: Path, capsys, monkeypat
         (["nan", "1"], "coefficients: expected numbers in [0, 1], received [nan, 1.0]"),
         (["inf", "0"], "coefficients: expected numbers in [0, 1], received [inf, 0.0]"),
         (["-0.5", "1.5"], "coefficients: expected numbers in [0, 1], received [-0.5, 1.5]"),
-        (["1"], "coefficients: expected 2, one a parent, received 1"),
-        (["0.5", "0.25", "0.25"], "coefficients: expected 2, one a parent, received 3"),
+        (["1"], "coefficients: expected 2 numbers (one per parent), received 1"),
+        (["0.5", "0.25", "0.25"], "coefficients: expected 2 numbers (one per parent), received 3"),
     ],
 )
 def test_coefficients_that_weigh_nothing(given, message: str, paths, tmp_path, capsys) -> None:

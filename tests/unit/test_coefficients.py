@@ -66,7 +66,7 @@ def test_each_tensor_is_combined_by_its_own() -> None:
 @pytest.mark.parametrize(
     ("given", "message"),
     [
-        ({"head.*": [0.5]}, "`head.\\*`: expected 2, one a parent, received 1"),
+        ({"head.*": [0.5]}, "`head.\\*`: expected 2 numbers .one per parent., received 1"),
         ({"head.*": [0.5, 0.7]}, "`head.\\*`: expected a sum of 1, received 1.2"),
         ({"default": [float("nan"), 1.0]}, "`default`: expected numbers in"),
         ({"head.*": [-0.5, 1.5]}, "`head.\\*`: expected numbers in"),
@@ -75,7 +75,7 @@ def test_each_tensor_is_combined_by_its_own() -> None:
         ({"aabb": [0.5, 0.5]}, "`aabb` matches no tensor"),
         (
             {"layers.*": [1.0, 0.0], "layers.0.*": [0.0, 1.0]},
-            "`layers.0.\\*` .* by patterns before it",
+            "`layers.0.\\*` .* by an earlier pattern",
         ),
     ],
 )

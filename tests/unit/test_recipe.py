@@ -147,7 +147,7 @@ def test_numbers_are_read_as_in_json(tmp_path: Path) -> None:
         (PARENTS + "coefficients: [.inf, 1]\n", r"line 2: coefficients: expected numbers in \[0"),
         (PARENTS + "coefficients: [1e999, 1]\n", r"line 2: coefficients: expected numbers in"),
         (PARENTS + "coefficients: {head.*: [.nan, 1]}\n", r"coefficients `head.\*`: expected num"),
-        (PARENTS + "coefficients: [1]\n", "expected 2, one a parent, received 1"),
+        (PARENTS + "coefficients: [1]\n", "expected 2 numbers .one per parent., received 1"),
         (PARENTS + "coefficients: [0.7, 0.7]\n", "expected a sum of 1, received 1.4"),
     ],
 )  # fmt: skip

@@ -1,9 +1,9 @@
-"""Which hidden unit of one parent is which hidden unit of another."""
+"""Matching: which hidden unit of one parent corresponds to which hidden unit of another."""
 
 from .activations import readouts, similarities
 from .matcher import Match, Matcher
 from .placement import best_permutation
-from .universe import Member, match_many, way_between
+from .universe import Member, match_many, steps_between
 
 __all__ = [
     "Match",
@@ -13,5 +13,5 @@ __all__ = [
     "match_many",
     "readouts",
     "similarities",
-    "way_between",
+    "steps_between",
 ]

@@ -1,6 +1,6 @@
-"""What units do at the same points in space: how alike two parents' units act.
+"""Activations of two parents' units at the same points, and how similar they are.
 
-Symbols: a_i activation of the reference's unit i, b_j of the other's unit j, over points.
+Symbols: a_i activation of the reference's unit i, b_j of the other parent's unit j, over points.
 """
 
 from __future__ import annotations
@@ -89,19 +89,30 @@ class Moments:
 def readouts(
     symmetry: Symmetry, network: nn.Module, inputs: Sequence[Tensor | None]
 ) -> dict[str, Float[Tensor, "points units"]]:
-    """What the units of each group do at the points, as the next layers read them."""
+    """Activations of each group's units at the points, as the next layers read them.
+
+    Example:
+        >>> field = build_field("tiny_nerf").eval()
+        >>> readouts(find_symmetry(field), field, [torch.rand(10, 3), None])["layers.0"].shape
+        torch.Size([10, 128])
+
+    Args:
+        symmetry: Groups of the architecture.
+        network: The network to run.
+        inputs: Arguments of the traced forward pass, each (points, ...) or None.
+    """
     names = {group.readout for group in symmetry.groups}
     parts: dict[str, list[Tensor]] = {group.name: [] for group in symmetry.groups}
     for chunk in chunks(inputs):
-        seen: dict[str, Tensor] = {}
+        recorded: dict[str, Tensor] = {}
 
-        def keep(name: str, value: Tensor, seen: dict[str, Tensor] = seen) -> None:
-            seen[name] = value.clone()
+        def keep(name: str, value: Tensor, recorded: dict[str, Tensor] = recorded) -> None:
+            recorded[name] = value.clone()
 
         record(symmetry, network, chunk, names, keep)
         for group in symmetry.groups:
             stop = group.readout_start + group.size
-            parts[group.name].append(seen[group.readout][..., group.readout_start : stop])
+            parts[group.name].append(recorded[group.readout][..., group.readout_start : stop])
     return {name: torch.cat(values) for name, values in parts.items()}
 
 
@@ -113,8 +124,13 @@ def cross_moments(
     weights: Float[Tensor, " points"] | None = None,
 ) -> dict[str, Moments]:
     """Moments of each group's activations of two networks over the same, weighted points."""
-    ours, theirs = (readouts(symmetry, network, inputs) for network in (reference, other))
-    return {name: moments_between(ours[name], theirs[name], weights) for name in ours}
+    reference_units, other_units = (
+        readouts(symmetry, network, inputs) for network in (reference, other)
+    )
+    return {
+        name: moments_between(activations, other_units[name], weights)
+        for name, activations in reference_units.items()
+    }
 
 
 def moments_between(
@@ -126,11 +142,11 @@ def moments_between(
     if weights is None:
         weights = torch.ones_like(a[:, 0])
     total: Moments | None = None
-    for ours, theirs, counted in chunks([a, b, weights]):
-        assert ours is not None
-        assert theirs is not None
-        assert counted is not None
-        moments = Moments.of(ours, theirs, counted)
+    for chunk_a, chunk_b, chunk_weights in chunks([a, b, weights]):
+        assert chunk_a is not None
+        assert chunk_b is not None
+        assert chunk_weights is not None
+        moments = Moments.of(chunk_a, chunk_b, chunk_weights)
         total = moments if total is None else total.joined(moments)
     assert total is not None
     return total
@@ -145,31 +161,38 @@ def similarities(
     weights: Float[Tensor, " points"] | None = None,
     kind: Similarity = "correlation",
 ) -> dict[str, Float[Tensor, "units units"]]:
-    """How alike two networks' units act at the same points, for each group.
+    """Similarity of two networks' activations at the same points, for each group of units.
+
+    Example:
+        >>> front, rear = (build_field("tiny_nerf", seed=seed).eval() for seed in (1, 2))
+        >>> symmetry = find_symmetry(front)
+        >>> alike = similarities(symmetry, front, rear, [torch.rand(100, 3), None])
+        >>> alike["layers.0"].shape
+        torch.Size([128, 128])
 
     Args:
         symmetry: Groups of the architecture.
-        reference: Network whose order is kept.
+        reference: Network whose unit order is kept.
         other: Network to be matched to it.
         inputs: Arguments of the traced forward pass, each (points, ...) or None.
-        weights: How much each point counts, >= 0; all alike if left out.
-        kind: ``correlation`` is free of scale, ``inner_product`` minimises the squared distance of
-            the activations; both are scaled to at most 1.
+        weights: (points,), weight of each point, >= 0; equal weights if left out.
+        kind: ``correlation`` does not depend on the units' scale; ``inner_product`` minimises the
+            squared distance of the activations. Both are scaled to at most 1.
 
     Reference:
         Li et al. 2015, arXiv 1511.07543; Ainsworth et al. 2022, arXiv 2209.04836, section 3.1.
     """
-    moments = cross_moments(symmetry, reference, other, inputs, weights)
-    return {name: similarity_of(found, kind) for name, found in moments.items()}
+    moments_of = cross_moments(symmetry, reference, other, inputs, weights)
+    return {name: similarity_of(moments, kind) for name, moments in moments_of.items()}
 
 
 def similarity_of(moments: Moments, kind: str) -> Float[Tensor, "units units"]:
-    """Similarity matrix from moments; a unit that never changes correlates with nothing."""
+    """Similarity matrix from moments; the correlations of a constant unit are 0."""
     if kind == "inner_product":
         product = moments.ab + moments.points * torch.outer(moments.mean_a, moments.mean_b)
         return product / product.abs().max().clamp_min(1e-300)
     scale = torch.outer(moments.aa.sqrt(), moments.bb.sqrt())
-    # Rounding of the mean alone makes a unit that never changes vary by about this much.
+    # Rounding of the mean alone gives a constant unit a relative variance of about this size.
     noise = 1e-18
     a_varies = moments.aa > noise * (moments.aa + moments.points * moments.mean_a.square())
     b_varies = moments.bb > noise * (moments.bb + moments.points * moments.mean_b.square())
@@ -178,7 +201,7 @@ def similarity_of(moments: Moments, kind: str) -> Float[Tensor, "units units"]:
 
 
 def chunks(inputs: Sequence[Tensor | None]) -> Iterator[list[Tensor | None]]:
-    """Cut all inputs along the points into chunks that stay in cache."""
+    """Split all inputs along the points into chunks that fit in the cache."""
     points = next(len(value) for value in inputs if value is not None)
     for start in range(0, points, CHUNK):
         yield [None if value is None else value[start : start + CHUNK] for value in inputs]

@@ -1,9 +1,9 @@
-"""How well two parents' params agree under a placement of the units: the objective of matching.
+"""The objective of matching: how well two parents' params agree for given unit placements.
 
 Symbols: A the reference, B the other parent, X_g the placement of group g. Every tensor is cut into
-blocks that one group at most makes (rows) and one at most reads (columns); the agreement is
-Σ_blocks ⟨A, X_g B X_hᵀ⟩ plus Σ_g ⟨L_g, X_g⟩ for what does not depend on another group: first and
-last layers, biases, norm params, and the similarity of activations, if it counts.
+blocks whose rows belong to at most one group and whose columns belong to at most one group. The
+agreement is Σ_blocks ⟨A, X_g B X_hᵀ⟩ plus Σ_g ⟨L_g, X_g⟩ for the terms of a single group: first and
+last layers, biases, norm params, and the similarity of activations if it has a share.
 """
 
 from __future__ import annotations
@@ -15,17 +15,17 @@ import torch
 
 from ..symmetry import Element, Group, Symmetry
 from ..typing import Float, Tensor
-from .placement import Freedom, Gains, Placement, freedom_of
+from .placement import Freedom, Gains, UnitPlacement, freedom_of
 
 __all__ = ["STATISTICS", "Agreement", "Block"]
 
-#: Params that are statistics rather than params do not count.
+#: Endings of tensors that hold statistics rather than params; these are not compared.
 STATISTICS = ("running_mean", "running_var", "num_batches_tracked")
 
 
 @dataclass(frozen=True)
 class Side:
-    """One side of a block: a group, or none, and whether the block reads or makes its units."""
+    """One side of a block: its group, if any, and whether the block reads or produces its units."""
 
     group: str | None
     reads: bool
@@ -52,9 +52,12 @@ class Block:
 
 @dataclass
 class Linear:
-    """What placing a group's units is worth, whatever the other groups do; see `Gains`.
+    """Gains of placing a group's units that do not depend on other groups; see `Gains`.
 
     Attributes:
+        before: (units, units), of the params that produce the units.
+        after: (units, units), of the params that read them.
+        bias: For sine layers: see `Gains.bias`.
         turns: For sine layers: (sign before, sign after) -> (units, units), the best number of
             half turns.
     """
@@ -71,10 +74,10 @@ class Agreement:
 
     Attributes:
         groups: The groups, in the order of the symmetry.
-        freedoms: What may be chosen for each group.
-        linear: Group -> its own part.
-        blocks: Parts between two groups.
-        bound: No placement agrees better: Σ ‖A‖ ‖B‖ over all blocks.
+        freedoms: Group -> what may be chosen for it.
+        linear: Group -> the terms that depend on this group alone.
+        blocks: Terms that depend on two groups.
+        bound: Upper bound of the agreement: Σ ‖A‖ ‖B‖ over all blocks.
     """
 
     groups: tuple[Group, ...]
@@ -100,16 +103,16 @@ class Agreement:
             reference: Params of the parent whose order is kept.
             other: Params of the parent whose units are placed.
             signs: Whether signs and maps are chosen too, where the symmetry has them.
-            equal_tensors: Whether each tensor counts relative to its own mean square, as if all
-                had the same noise, rather than by its absolute size.
+            equal_tensors: Whether each tensor is weighted relative to its own mean square, as if
+                all had the same noise, rather than by its absolute size.
         """
         chosen = {g.name: freedom_of(g, reference) if signs else "order" for g in symmetry.groups}
         device = next(iter(reference.values())).device
 
-        def nothing(size: int) -> Tensor:
+        def zeros(size: int) -> Tensor:
             return torch.zeros(size, size, dtype=torch.float64, device=device)
 
-        linear = {g.name: Linear(nothing(g.size), nothing(g.size)) for g in symmetry.groups}
+        linear = {g.name: Linear(zeros(g.size), zeros(g.size)) for g in symmetry.groups}
         agreement = cls(symmetry.groups, chosen, linear)
         names = dict.fromkeys(part.tensor for group in symmetry.groups for part in group.slices)
         for name in names:
@@ -120,24 +123,24 @@ class Agreement:
         return agreement
 
     def add_tensor(self, name: str, a: Tensor, b: Tensor, weight: float) -> None:
-        """Cut a tensor into blocks, and count each with this weight."""
+        """Cut a tensor into blocks, and add each with this weight."""
         rows = self.sides(name, 0, a.shape[0])
         if a.ndim == 1:
             for side in rows:
                 if side.group is not None:
-                    ours, theirs = a[side.start : side.stop], b[side.start : side.stop]
+                    part = slice(side.start, side.stop)
                     if not self.free_of_sign(side.group, name):
-                        self.add_vector(side, ours, theirs, weight)
+                        self.add_vector(side, a[part], b[part], weight)
             return
         columns = self.sides(name, 1, a.shape[1])
         for row in rows:
             for column in columns:
-                ours = a[row.start : row.stop, column.start : column.stop].flatten(1)
-                theirs = b[row.start : row.stop, column.start : column.stop].flatten(1)
-                self.add_block(Block(row, column, weight * ours, theirs))
+                part_a = a[row.start : row.stop, column.start : column.stop].flatten(1)
+                part_b = b[row.start : row.stop, column.start : column.stop].flatten(1)
+                self.add_block(Block(row, column, weight * part_a, part_b))
 
     def free_of_sign(self, name: str, tensor: str) -> bool:
-        """Whether a vector stands between two signs that are one: a norm's weights."""
+        """Whether a vector is both multiplied and divided by one sign, as a norm's weights are."""
         group = next(group for group in self.groups if group.name == name)
         signs = [gauge for gauge in group.gauges if gauge.kind == "sign"]
         read = any(part.tensor == tensor for gauge in signs for part in gauge.columns)
@@ -145,7 +148,7 @@ class Agreement:
         return self.freedoms[name] == "sign" and read and made
 
     def add_block(self, block: Block) -> None:
-        """Count a block; what only one group moves is summed up once and for all."""
+        """Add a block; blocks of a single group are summed into its linear term."""
         if block.rows.group is None and block.columns.group is None:
             return
         self.bound += float(block.a.norm() * block.b.norm())
@@ -157,11 +160,11 @@ class Agreement:
             self.blocks.append(block)
 
     def add_vector(self, side: Side, a: Tensor, b: Tensor, weight: float) -> None:
-        """Count a bias or another vector with one entry per unit."""
+        """Add a bias or another vector with one entry per unit."""
         assert side.group is not None
         turn = next(g for g in self.groups if g.name == side.group).gauge("turn")
         if turn is not None and self.freedoms[side.group] == "turn":
-            if weight != 1.0:  # of squared distances, which do not vanish with one of the biases
+            if weight != 1.0:  # a weight of squared distances, which stay finite for a zero bias
                 largest = max(float(a.square().mean()), float(b.square().mean()))
                 weight = 1 / max(largest, turn.half_turn**2 / 12)
             self.add_turns(side.group, a, b, turn.half_turn, weight)
@@ -171,22 +174,22 @@ class Agreement:
             self.bound += weight * float(a.norm() * b.norm())
 
     def add_linear(self, side: Side, gain: Tensor) -> None:
-        """Count what does not depend on other groups."""
+        """Add a term that does not depend on other groups."""
         assert side.group is not None
-        own = self.linear[side.group]
+        linear = self.linear[side.group]
         if side.reads:
-            own.after = own.after + gain
+            linear.after = linear.after + gain
         else:
-            own.before = own.before + gain
+            linear.before = linear.before + gain
 
     def add_turns(self, group: str, a: Tensor, b: Tensor, half_turn: float, weight: float) -> None:
         """Biases of a sine layer: for each pair of units the best number of half turns.
 
-        Half turns change the norm of b, so agreement is −½ (a − b′)² + ½ a² + ½ b² here, which is
-        a b where no turn is made.
+        Half turns change the norm of b, so the agreement is −½ (a − b′)² + ½ a² + ½ b² here, which
+        is a b without a turn.
         """
-        own = self.linear[group]
-        own.bias, own.turns = {}, {}
+        linear = self.linear[group]
+        linear.bias, linear.turns = {}, {}
         for r in (1, -1):
             gap = a[:, None] - r * b[None, :]
             for c in (1, -1):
@@ -194,48 +197,49 @@ class Agreement:
                 turns = 2 * ((gap / half_turn - odd) / 2).round() + odd
                 left = gap - turns * half_turn
                 squares = a[:, None].square() + b[None, :].square()
-                own.bias[r, c] = 0.5 * weight * (squares - left.square())
-                own.turns[r, c] = turns
+                linear.bias[r, c] = 0.5 * weight * (squares - left.square())
+                linear.turns[r, c] = turns
 
     def blend(self, similarity: Mapping[str, Tensor], share: float) -> None:
-        """Let activations count as well, but for maps of groups without activation.
+        """Add the similarity of activations to the objective, except for groups without activation.
 
-        What such units do depends on the map that is looked for; their neighbours decide.
+        The activations of such a group depend on the map that is being solved for; its map follows
+        from the neighbouring groups.
 
         Args:
-            similarity: Group -> (slots, units), each entry at most 1 in size.
-            share: Their share of the objective in [0, 1], params and activations each relative to
-                the most that they can reach.
+            similarity: Group -> (slots, units), entries in [-1, 1].
+            share: Share of activations in the objective, in [0, 1]; params and activations are each
+                taken relative to their upper bound.
         """
         self.scale((1 - share) / max(self.bound, 1e-300))
         ordered = [group for group in self.groups if self.freedoms[group.name] != "linear"]
         weight = share / max(sum(group.size for group in ordered), 1)
         for group in ordered:
-            own = self.linear[group.name]
-            own.after = own.after + weight * similarity[group.name]
+            linear = self.linear[group.name]
+            linear.after = linear.after + weight * similarity[group.name]
         self.bound += share
 
     def scale(self, factor: float) -> None:
         """Multiply the whole objective."""
         self.bound *= factor
         self.blocks = [Block(b.rows, b.columns, factor * b.a, b.b) for b in self.blocks]
-        for own in self.linear.values():
-            own.before, own.after = factor * own.before, factor * own.after
-            if own.bias is not None:
-                own.bias = {key: factor * gain for key, gain in own.bias.items()}
+        for linear in self.linear.values():
+            linear.before, linear.after = factor * linear.before, factor * linear.after
+            if linear.bias is not None:
+                linear.bias = {key: factor * gain for key, gain in linear.bias.items()}
 
     def sides(self, name: str, axis: int, length: int) -> list[Side]:
-        """Which groups one axis of a tensor carries, and where it carries none."""
-        found = []
+        """One axis of a tensor, cut into sides that carry one group each, or no group."""
+        carried = []
         for group in self.groups:
             turn = group.gauge("turn")
             for part in group.slices:
                 if part.tensor == name and part.axis == axis:
                     reads = part in turn.columns if turn is not None else axis == 1
-                    found.append(Side(group.name, reads, part.start, part.stop))
-        found.sort(key=lambda side: side.start)
+                    carried.append(Side(group.name, reads, part.start, part.stop))
+        carried.sort(key=lambda side: side.start)
         out, offset = [], 0
-        for side in [*found, Side(None, False, length, length)]:
+        for side in [*carried, Side(None, False, length, length)]:
             if side.start > offset:
                 out.append(Side(None, False, offset, side.start))
             if side.group is not None:
@@ -243,20 +247,20 @@ class Agreement:
             offset = side.stop
         return out
 
-    def identity(self) -> dict[str, Placement]:
-        """Every unit stays where it is."""
+    def identity(self) -> dict[str, UnitPlacement]:
+        """The identity placement of every group."""
         return {
-            group.name: Placement.identity(group.size, self.linear[group.name].before.device)
+            group.name: UnitPlacement.identity(group.size, self.linear[group.name].before.device)
             for group in self.groups
         }
 
-    def gains(self, name: str, placements: Mapping[str, Placement]) -> Gains:
-        """What placing each unit of one group at each slot is worth, all others held.
+    def gains(self, name: str, placements: Mapping[str, UnitPlacement]) -> Gains:
+        """Gain of placing each unit of one group at each slot, with all other groups fixed.
 
-        Blocks whose other group has no placement yet do not count.
+        Blocks whose other group has no placement yet are left out.
         """
-        own = self.linear[name]
-        total = {False: own.before, True: own.after}
+        linear = self.linear[name]
+        total = {False: linear.before, True: linear.after}
         for block in self.blocks:
             rows, columns = block.rows.group or "", block.columns.group or ""
             if rows == name and columns in placements:
@@ -265,13 +269,13 @@ class Agreement:
             if columns == name and rows in placements:
                 moved = placements[rows].place(block.b, reads=block.rows.reads)
                 total[block.columns.reads] = total[block.columns.reads] + block.a.mT @ moved
-        return Gains(total[False], total[True], own.bias)
+        return Gains(total[False], total[True], linear.bias)
 
-    def value(self, placements: Mapping[str, Placement]) -> float:
-        """The agreement of the params as placed."""
+    def value(self, placements: Mapping[str, UnitPlacement]) -> float:
+        """The agreement for these placements."""
         total = 0.0
-        for name, own in self.linear.items():
-            total += Gains(own.before, own.after, own.bias).of(placements[name])
+        for name, linear in self.linear.items():
+            total += Gains(linear.before, linear.after, linear.bias).of(placements[name])
         for block in self.blocks:
             rows, columns = (
                 placements[block.rows.group or ""],
@@ -281,7 +285,7 @@ class Agreement:
             total += float((block.a * rows.place(moved, reads=block.rows.reads)).sum())
         return total
 
-    def element(self, placements: Mapping[str, Placement]) -> Element:
+    def element(self, placements: Mapping[str, UnitPlacement]) -> Element:
         """Placements of all groups as an element of the symmetry."""
         perms, gauges = {}, {}
         for group in self.groups:
@@ -292,14 +296,14 @@ class Agreement:
             value = placement.before if placement.matrix is None else placement.matrix
             if freedom == "turn":
                 value = torch.stack([value, self.turns_of(group.name, placement)], 1)
-            # Signs before and after a norm are one sign: its weights stay as they are.
+            # The signs before and after a norm are one sign: the norm's weights do not change.
             gauges[group.name] = {
                 number: value for number, gauge in enumerate(group.gauges) if gauge.kind == freedom
             }
         return Element(perms, gauges)
 
-    def turns_of(self, name: str, placement: Placement) -> Float[Tensor, " units"]:
-        """Half turns of each slot's bias, given signs and order."""
+    def turns_of(self, name: str, placement: UnitPlacement) -> Float[Tensor, " units"]:
+        """Number of half turns of each slot's bias, for given signs and order."""
         slots = torch.arange(len(placement.perm), device=placement.perm.device)
         total = torch.zeros_like(placement.before)
         for (r, c), turns in (self.linear[name].turns or {}).items():
@@ -309,9 +313,9 @@ class Agreement:
 
     def neighbours(self) -> dict[str, set[str]]:
         """Group -> groups that share a block with it."""
-        found: dict[str, set[str]] = {group.name: set() for group in self.groups}
+        neighbours: dict[str, set[str]] = {group.name: set() for group in self.groups}
         for block in self.blocks:
             one, other = block.rows.group or "", block.columns.group or ""
-            found[one].add(other)
-            found[other].add(one)
-        return found
+            neighbours[one].add(other)
+            neighbours[other].add(one)
+        return neighbours

@@ -1,13 +1,14 @@
-"""Balance: bring params into the one guise, among all of the same function, that is least in norm.
+"""Balancing: the equivalent params of least norm.
 
-A ReLU unit's incoming params can be doubled and its outgoing ones halved: two parents that compute
-the same may differ by such scales, and comparing their params as they stand compares the scales.
-The guise of least norm is unique (the sum of squares is convex in the logarithms of the scales), so
-that parents are compared in it. The aligned parent is then given the reference's own scales.
+A ReLU unit's incoming params can be doubled and its outgoing ones halved without changing the
+function. Parents may differ by such scales, and comparing their raw params would compare the
+scales. The equivalent params of least norm are unique (the sum of squares is convex in the
+logarithms of the scales), so parents are compared in that form. The aligned parent then gets the
+reference's scales.
 
-Symbols, for one unit: R sum of squares of what makes it, C of what reads it; d⁴ = C / R balances.
-For a group without activation: P = Σ rows rowsᵀ, Q = Σ columnsᵀ columns; the map G with G P G = Q
-after it has G² = P⁻¹ # Q, the geometric mean.
+Symbols, for one unit: R sum of squares of the params that produce it, C of those that read it;
+d⁴ = C / R balances. For a group without activation: P = Σ rows rowsᵀ, Q = Σ columnsᵀ columns; the
+map G with G P G = Q after it has G² = P⁻¹ # Q, the geometric mean.
 """
 
 from __future__ import annotations
@@ -24,19 +25,20 @@ from ..typing import Float, Tensor
 
 __all__ = ["balance", "readout_signs"]
 
-#: Largest change of a factor, relative, at which sweeps end.
+#: Sweeps end when no factor changes by more than this, relative.
 TOLERANCE = 1e-6
 MOST_SWEEPS = 2000
-#: What part of a group without activation nobody reads, relative to what is read, for stability.
+#: Weight of directions of a group without activation that no layer reads, relative to the mean of
+#: those that are read; for numerical stability.
 UNREAD = 1e-4
 
 
 def balance(symmetry: Symmetry, params: Mapping[str, Tensor]) -> tuple[Element, Params]:
-    """The element that brings params to their least norm, and the params in that guise, in float64.
+    """The element that minimises the norm of params, and the params it gives, in float64.
 
-    Scales are balanced; a group without activation counts by the product of what makes it and what
-    reads it, which no map changes, and then gets the map that makes both weigh the same (up to a
-    rotation); norm weights are made positive where a sign can be taken back.
+    Scales are balanced. A group without activation enters by the product of the matrices that
+    produce and read it, which no map changes; it then gets the map that gives both the same norm
+    (up to a rotation). Norm weights are made positive where another tensor can absorb the sign.
 
     Args:
         symmetry: Groups of the architecture.
@@ -67,14 +69,14 @@ def balance(symmetry: Symmetry, params: Mapping[str, Tensor]) -> tuple[Element, 
 
 
 def readout_signs(symmetry: Symmetry, balancing: Element) -> dict[str, Float[Tensor, " units"]]:
-    """Group -> signs by which balancing changed what the units do; groups it left are left out."""
-    found: dict[str, Tensor] = {}
+    """Group -> signs by which balancing changed its activations; unchanged groups are left out."""
+    signs: dict[str, Tensor] = {}
     for group in symmetry.groups:
         for number, value in balancing.gauges.get(group.name, {}).items():
             gauge = group.gauges[number]
             if gauge.kind == "sign" and any(part.axis == 1 for part in gauge.columns):
-                found[group.name] = found.get(group.name, 1.0) * value
-    return found
+                signs[group.name] = signs.get(group.name, 1.0) * value
+    return signs
 
 
 def norm_signs(gauge: Gauge, state: Mapping[str, Tensor]) -> Float[Tensor, " units"] | None:
@@ -98,13 +100,13 @@ class Scales:
         number: Number of the gauge in it.
         gauge: The gauge.
         squares: (units,), the factors squared.
-        made: What makes the units: squared matrices with the units in front, and the squared
-            factors of their other axis.
+        made: Params that produce the units: squared matrices with the units as first axis, and the
+            squared factors of their other axis.
         made_alone: (units,), squares of biases and other vectors.
-        read: The same of what reads them.
-        read_alone: The same.
-        alive: (units,), whether something makes the unit and something reads it.
-        all_alive: Whether that is so of all.
+        read: As `made`, for the params that read the units.
+        read_alone: As `made_alone`, for the params that read the units.
+        alive: (units,), whether the unit has nonzero params that produce it and that read it.
+        all_alive: Whether that holds for all units.
     """
 
     group: str
@@ -119,25 +121,25 @@ class Scales:
     all_alive: bool = False
 
     def step(self, relaxation: float) -> Tensor:
-        """Logarithm of the factors that bring these scales nearer to balance.
+        """Logarithm of the factors of one step towards balance.
 
         Args:
-            relaxation: How far to go, relative to this group's own optimum.
+            relaxation: Length of the step, relative to this group's optimum for fixed neighbours.
         """
         made = self.squares * total(self.made, self.made_alone)
         read = total(self.read, self.read_alone) / self.squares
         ratio = read / made
-        if self.alive is None:  # a unit that nothing makes, or nothing reads, stays as it is
+        if self.alive is None:  # a unit without incoming or outgoing params is not scaled
             self.alive = (made > 0) & (read > 0)
             self.all_alive = bool(self.alive.all())
         if not self.all_alive:
             ratio = torch.where(self.alive, ratio, 1.0)
-        # Units of one group do not see each other, but for residual layers: these go half way.
+        # Units of one group are independent except in residual layers, which take half steps.
         return (0.125 if couples_itself(self.gauge) else relaxation / 4) * ratio.log()
 
 
 def total(matrices: list[tuple[Tensor, Tensor]], alone: Tensor | float) -> Tensor | float:
-    """Sum of squares that each unit has in some matrices and vectors."""
+    """Sum of squares of each unit over matrices and vectors."""
     for matrix, other in matrices:
         alone = alone + matrix @ other
     return alone
@@ -152,8 +154,8 @@ class Squares:
             for name, tensor in state.items()
             for axis, size in enumerate(tensor.shape[:2])
         }
-        #: (tensor, axis) -> squares with this axis in front, and the factors of the other one.
-        self.seen: dict[tuple[str, int], list[tuple[Tensor, Tensor]]] = {
+        #: (tensor, axis) -> squares with this axis first, and the factors of the other axis.
+        self.matrices: dict[tuple[str, int], list[tuple[Tensor, Tensor]]] = {
             key: [] for key in self.factors
         }
         self.alone = {key: torch.zeros_like(value) for key, value in self.factors.items()}
@@ -176,7 +178,7 @@ class Squares:
     def contract(
         self, rows: tuple[AxisSlice, ...], reads: AxisSlice, state: Mapping[str, Tensor]
     ) -> None:
-        """Count the product of two matrices around a group without activation."""
+        """Add the product of the two matrices around a group without activation."""
         reading = state[reads.tensor][:, reads.start : reads.stop]
         for makes in rows:
             making = state[makes.tensor][makes.start : makes.stop]
@@ -186,20 +188,20 @@ class Squares:
                 self.count(reads.tensor, makes.tensor, reading @ making)
 
     def count(self, rows: str, columns: str, matrix: Tensor) -> None:
-        """Count a matrix whose rows are those of one tensor, its columns those of another."""
+        """Add a matrix with the rows of one tensor and the columns of another."""
         square = matrix.square()
-        self.seen[rows, 0].append((square, self.factors[columns, 1]))
-        self.seen[columns, 1].append((square.mT.contiguous(), self.factors[rows, 0]))
+        self.matrices[rows, 0].append((square, self.factors[columns, 1]))
+        self.matrices[columns, 1].append((square.mT.contiguous(), self.factors[rows, 0]))
 
     def around(
         self, parts: tuple[AxisSlice, ...]
     ) -> tuple[list[tuple[Tensor, Tensor]], Tensor | float]:
-        """What some slices see of all matrices, and of vectors."""
+        """The matrices, and the sums of squared vectors, that contain these slices."""
         matrices: list[tuple[Tensor, Tensor]] = []
         alone: Tensor | float = 0.0
         for part in parts:
             key = (part.tensor, part.axis)
-            matrices += [(s[part.start : part.stop], other) for s, other in self.seen[key]]
+            matrices += [(s[part.start : part.stop], other) for s, other in self.matrices[key]]
             alone = alone + self.alone[key][part.start : part.stop]
         return matrices, alone
 
@@ -210,8 +212,8 @@ class Squares:
 
 
 def balanced_scales(symmetry: Symmetry, state: Mapping[str, Tensor]) -> list[Scales]:
-    """The factors of all scale gauges that make the sum of squares least."""
-    found: list[Scales] = []
+    """The factors of all scale gauges that minimise the sum of squares."""
+    all_scales: list[Scales] = []
     squares = Squares(symmetry, state)
     for group in symmetry.groups:
         for number, gauge in enumerate(group.gauges):
@@ -220,13 +222,13 @@ def balanced_scales(symmetry: Symmetry, state: Mapping[str, Tensor]) -> list[Sca
                 scales = Scales(group.name, number, gauge, ones)
                 scales.made, scales.made_alone = squares.around(gauge.rows)
                 scales.read, scales.read_alone = squares.around(gauge.columns)
-                found.append(scales)
-    # Groups stand in a row like the springs of a chain, for which Young 1954 gives the relaxation
-    # at which sweeps converge fastest.
-    relaxation = 2 / (1 + math.sin(math.pi / (len(found) + 1)))
+                all_scales.append(scales)
+    # The groups form a chain, each coupled to its neighbours; Young 1954 gives the relaxation at
+    # which sweeps over a chain converge fastest.
+    relaxation = 2 / (1 + math.sin(math.pi / (len(all_scales) + 1)))
     for _ in range(MOST_SWEEPS):
         largest = 0.0
-        for scales in found:
+        for scales in all_scales:
             step = scales.step(relaxation)
             scales.squares = scales.squares * (2 * step).exp()
             squares.put(scales.gauge.rows, scales.squares)
@@ -234,16 +236,16 @@ def balanced_scales(symmetry: Symmetry, state: Mapping[str, Tensor]) -> list[Sca
             largest = max(largest, float(step.abs().max()))
         if largest < TOLERANCE:
             break
-    return found
+    return all_scales
 
 
 def couples_itself(gauge: Gauge) -> bool:
-    """Whether a matrix both makes and reads these units (a residual branch of one layer)."""
+    """Whether a matrix both produces and reads these units (a residual branch of one layer)."""
     return bool({p.tensor for p in gauge.rows} & {p.tensor for p in gauge.columns})
 
 
 def balancing_map(gauge: Gauge, state: Mapping[str, Tensor]) -> Float[Tensor, "units units"]:
-    """Symmetric positive G after which what makes a group and what reads it weigh the same."""
+    """Symmetric positive G after which the params producing and reading a group are balanced."""
 
     def gram(parts) -> Tensor:  # type: ignore[no-untyped-def]
         rows = [
@@ -258,16 +260,16 @@ def balancing_map(gauge: Gauge, state: Mapping[str, Tensor]) -> Float[Tensor, "u
     made, read = gram(gauge.rows), gram(gauge.columns)
     size = len(made)
     if not (made.trace() > 0 and (made @ read).trace() > 0):
-        return torch.eye(size).to(made)  # nothing makes these units, or nothing reads them
+        return torch.eye(size).to(made)  # no params produce these units, or none read them
     made = made + 1e-10 * made.diagonal().mean().clamp_min(1e-300) * torch.eye(size).to(made)
-    # P⁻¹ # Q = L⁻ᵀ (Lᵀ Q L)^½ L⁻¹ for P = L Lᵀ, with a little for directions that nobody reads:
-    # that little is the same for whatever map comes before.
+    # P⁻¹ # Q = L⁻ᵀ (Lᵀ Q L)^½ L⁻¹ for P = L Lᵀ, with a small term for directions that no layer
+    # reads. The term does not depend on the map that the params had before.
     root = torch.linalg.cholesky(made)
     values, vectors = torch.linalg.eigh(root.mT @ read @ root)
     values = values.clamp_min(0) + UNREAD * values.clamp_min(0).mean() + 1e-300
     half = torch.linalg.solve_triangular(root.mT, vectors * values**0.25, upper=True)
     square = half @ half.mT
     values, vectors = torch.linalg.eigh(0.5 * (square + square.mT))
-    # Directions that nothing makes would be blown up without end.
+    # Directions that no params produce would grow without bound.
     values = values.clamp(min=1e-12 * float(values.median()), max=1e12 * float(values.median()))
     return (vectors * values.sqrt()) @ vectors.mT

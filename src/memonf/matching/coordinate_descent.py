@@ -1,4 +1,4 @@
-"""Coordinate descent over the groups: place one group's units best with all others held."""
+"""Coordinate descent over the groups: place one group's units best with all others fixed."""
 
 from __future__ import annotations
 
@@ -7,20 +7,20 @@ from collections.abc import Mapping
 import torch
 
 from .agreement import Agreement
-from .placement import Placement, best_placement
+from .placement import UnitPlacement, best_placement
 
 __all__ = ["descend", "one_by_one"]
 
 #: A step must raise the agreement by this share of its bound to be taken.
 TOLERANCE = 1e-12
-#: Safety bound; a few sweeps are the rule.
+#: Safety bound; a few sweeps usually suffice.
 MOST_SWEEPS = 200
 
 
 def descend(
-    agreement: Agreement, start: Mapping[str, Placement], generator: torch.Generator
-) -> tuple[dict[str, Placement], int]:
-    """Place one group after the other until nothing changes, each step raising the agreement.
+    agreement: Agreement, start: Mapping[str, UnitPlacement], generator: torch.Generator
+) -> tuple[dict[str, UnitPlacement], int]:
+    """Place one group after another until nothing changes; each step raises the agreement.
 
     Args:
         agreement: The objective.
@@ -32,8 +32,9 @@ def descend(
 
     Reference:
         Ainsworth et al. 2022, Git Re-Basin, arXiv 2209.04836, algorithm 1. Departures: groups are
-        slices of axes, so that skips, biases and norm params count; signs and orthogonal maps are
-        chosen where the symmetry has them; a group is looked at again only if a neighbour moved.
+        slices of axes, so that skips, biases and norm params are included; signs and orthogonal
+        maps are chosen where the symmetry has them; a group is visited again only if a neighbour
+        changed.
     """
     placements = dict(start)
     neighbours = agreement.neighbours()
@@ -60,18 +61,18 @@ def descend(
     return placements, sweeps
 
 
-def one_by_one(agreement: Agreement, *, backward: bool = False) -> dict[str, Placement]:
-    """Place the groups in the order of the forward pass, each by what is placed already.
+def one_by_one(agreement: Agreement, *, backward: bool = False) -> dict[str, UnitPlacement]:
+    """Place the groups in the order of the forward pass, given those that are already placed.
 
-    The first layer reads inputs whose order is known, so that its units can be told apart without
-    the layers above it; the second is then read in a known order, and so on. Without noise this
-    finds planted signs that a descent from wrong neighbours does not.
+    The first layer reads inputs whose order is known, so its units can be matched without the
+    layers above it; the inputs of the second are then in a known order, and so on. Without noise
+    this recovers planted signs that a descent from wrong neighbours misses.
 
     Args:
         agreement: The objective.
         backward: From the last group to the first.
     """
-    placements: dict[str, Placement] = {}
+    placements: dict[str, UnitPlacement] = {}
     for group in reversed(agreement.groups) if backward else agreement.groups:
         gains = agreement.gains(group.name, placements)
         placements[group.name] = best_placement(gains, agreement.freedoms[group.name])

@@ -1,31 +1,31 @@
-"""Frank–Wolfe over relaxed placements: all groups move together, so that they can agree.
+"""Frank–Wolfe over relaxed placements: all groups are updated together.
 
-Coordinate descent decides one group while its neighbours are still wrong. The relaxation lets every
-group be undecided (any mixture of placements), and follows the gradient of the agreement: the
-direction is the best placement for the gradient, the step is exact, for along a line the agreement
-is a parabola. The end is projected to the nearest placement, which the caller polishes.
+Coordinate descent places one group while its neighbours are still wrong. The relaxation allows any
+mixture of placements and follows the gradient of the agreement: the direction is the best placement
+for the gradient; the step length is exact, because along a line the agreement is a parabola. The
+result is projected to the nearest placement, from which the caller starts a descent.
 """
 
 from __future__ import annotations
 
 from .agreement import Agreement
 from .mixtures import gains_of, mixture_of, project, uniform, value_of
-from .placement import Freedom, Placement, best_placement
+from .placement import Freedom, UnitPlacement, best_placement
 
 __all__ = ["relax"]
 
-#: The duality gap, relative to the bound, at which iterations end.
+#: Iterations end at this duality gap, relative to the bound.
 TOLERANCE = 1e-7
 
 
-def relax(agreement: Agreement, iterations: int, *, signs: bool = True) -> dict[str, Placement]:
-    """Maximise the agreement over mixtures of placements; project the end to placements.
+def relax(agreement: Agreement, iterations: int, *, signs: bool = True) -> dict[str, UnitPlacement]:
+    """Maximise the agreement over mixtures of placements; project the result to placements.
 
     Args:
         agreement: The objective.
-        iterations: At most so many steps.
-        signs: Whether signs may change. With noise, orders are found more surely without; signs
-            that are to be changed all the same are found by the descent that follows.
+        iterations: Largest number of steps.
+        signs: Whether signs may change. With noise, orders are found more reliably without; the
+            descent that follows then finds the signs.
 
     Reference:
         Crisostomi et al. 2024, C²M³, arXiv 2405.17897; Frank and Wolfe 1956. Departures: signs and

@@ -1,7 +1,7 @@
-"""Matching parents by their params, by what their units do, or by both: two of them, or many.
+"""Matching one parent to another by params, by activations, or by both.
 
 A parent is changed in steps, each an element of the symmetry: balance it, place its units, and give
-it the order and scales of the reference. The reference stays as it is.
+it the scales of the reference. The reference is not changed.
 """
 
 from __future__ import annotations
@@ -19,39 +19,39 @@ from .annealing import anneal
 from .balance import balance, readout_signs
 from .coordinate_descent import descend, one_by_one
 from .frank_wolfe import relax
-from .placement import Placement, best_permutation
+from .placement import UnitPlacement, best_permutation
 
-__all__ = ["Match", "Matcher", "Placements", "Solved", "Solver", "apply_steps"]
+__all__ = ["Match", "Matcher", "UnitPlacements", "Solution", "Solver", "apply_steps"]
 
-#: ``descent``: coordinate descent from the order in which the units come; ``frank_wolfe``:
-#: relaxation, then descent; ``annealing``: the same from a falling temperature; ``best``: the best
-#: of these and of descents from one-by-one starts; ``auto``: the two of them that win, the descent
-#: from the inputs on and, unless it had nothing to mend, annealing.
+#: ``descent``: coordinate descent from the given order of units; ``frank_wolfe``: relaxation, then
+#: descent; ``annealing``: annealing, then descent; ``best``: the best of these and of descents from
+#: one-by-one starts, forward and backward; ``auto``: the two that win most often, the descent from
+#: the forward start and, if that descent changed anything, annealing.
 Solver: TypeAlias = Literal["auto", "best", "descent", "frank_wolfe", "annealing"]
 #: Group -> where its units go.
-Placements: TypeAlias = "dict[str, Placement]"
+UnitPlacements: TypeAlias = "dict[str, UnitPlacement]"
 
-#: An agreement this near its bound, relative, cannot be raised: nothing else is tried.
+#: Relative distance from the bound at which an agreement is optimal and the search ends.
 OPTIMAL = 1e-9
-#: Where only activations count, params still decide about units that act alike, or not at all.
+#: Least share of the params, so that they decide between units with equal or zero activations.
 LEAST_SHARE = 1e-6
 
 
 @dataclass(frozen=True)
-class Solved:
-    """The best placements that were found.
+class Solution:
+    """The best placements that a solver found.
 
     Attributes:
-        placements: Where the units of each group go.
+        placements: Placement of each group's units.
         objective: Agreement reached.
-        initial: Agreement of the params in the order in which they came.
-        bound: No placement agrees better than that.
-        found_by: ``descent``, ``forward``, ``backward``, ``frank_wolfe``,
+        initial: Agreement of the params in their given order.
+        bound: Upper bound of the agreement.
+        found_by: Start that led to it: ``descent``, ``forward``, ``backward``, ``frank_wolfe``,
             ``frank_wolfe_with_signs``, ``annealing`` or ``restart N``.
         sweeps: Passes of coordinate descent over all groups.
     """
 
-    placements: Placements
+    placements: UnitPlacements
     objective: float
     initial: float
     bound: float
@@ -59,7 +59,7 @@ class Solved:
     sweeps: int
 
     def figures(self) -> dict[str, float | int | str]:
-        """What a report says of it; agreements relative to the bound."""
+        """Figures for a report; agreements relative to the bound."""
         bound = max(self.bound, 1e-300)
         return {
             "before": self.initial / bound, "after": self.objective / bound,
@@ -69,43 +69,57 @@ class Solved:
 
 @dataclass(frozen=True)
 class Match:
-    """How one parent is brought into the guise of another.
+    """The alignment of one parent to a reference.
+
+    Example:
+        >>> front, rear = (build_field("tiny_nerf", seed=seed).state_dict() for seed in (1, 2))
+        >>> match = Matcher().match(find_symmetry(build_field("tiny_nerf")), front, rear)
+        >>> aligned = match.apply(rear)
+        >>> match.perms["layers.0"].shape
+        torch.Size([128])
 
     Attributes:
-        symmetry: Of the architecture.
-        steps: Elements that are applied to the parent, in this order.
-        perms: Permutation of each group among them; the nearest one for a map.
-        solved: How well the parents agree then, in the guise in which they are compared.
+        symmetry: Symmetry of the architecture.
+        steps: Elements to apply to the parent, in this order.
+        perms: Permutation of each group by these steps; for a linear map, the nearest permutation.
+        solution: Agreement of the balanced parents after alignment.
     """
 
     symmetry: Symmetry
     steps: tuple[Element, ...]
     perms: Permutations
-    solved: Solved
+    solution: Solution
 
     def apply(self, params: Mapping[str, Tensor]) -> Params:
-        """The parent's params in the guise of the reference; the function stays the same."""
+        """The parent's params aligned to the reference; the parent's function is unchanged."""
         return apply_steps(params, self.symmetry, self.steps)
 
 
 @dataclass(frozen=True)
 class Matcher:
-    """How parents are matched.
+    """Settings of matching.
+
+    Example:
+        >>> front, rear = (build_field("tiny_nerf", seed=seed).state_dict() for seed in (1, 2))
+        >>> symmetry = find_symmetry(build_field("tiny_nerf"))
+        >>> solution = Matcher(solver="descent").match(symmetry, front, rear).solution
+        >>> solution.initial < solution.objective <= solution.bound
+        True
 
     Attributes:
-        solver: See `Solver`. ``best`` never ends below any of the others, and takes several times
+        solver: See `Solver`. ``best`` never ends below any of the others and takes several times
             as long as ``auto`` (docs/research/speed-merging.md).
-        restarts: So many more descents from random orders.
+        restarts: Number of additional descents from random orders.
         scales: Whether parents are compared at their least norm (`balance`), so that scales of
             ReLU units and maps of layers without activation do not matter.
         signs: Whether signs of odd units, half turns of sine units and rotations of layers
             without activation are chosen too.
-        equal_tensors: Whether each tensor counts relative to its own mean square, rather than by
-            its absolute size. None: only where no scale is balanced, for balance gives the sizes
-            of tensors a meaning, and otherwise they are those of the initialisation.
+        equal_tensors: Whether each tensor is weighted relative to its own mean square, rather than
+            by its absolute size. None: only in networks without scales, whose tensor sizes are
+            those of the initialisation; balancing makes the sizes comparable.
         activations: Share of activations in the objective, in [0, 1]; params have the rest.
         iterations: Steps of the relaxation.
-        seed: Order in which groups are visited, and restarts.
+        seed: Seed of the order in which groups are visited, and of restarts.
 
     Reference:
         Ainsworth et al. 2022, Git Re-Basin, arXiv 2209.04836; Crisostomi et al. 2024, C²M³, arXiv
@@ -128,55 +142,58 @@ class Matcher:
         other: Mapping[str, Tensor],
         similarity: Mapping[str, Tensor] | None = None,
     ) -> Match:
-        """Find the element of the symmetry that brings one parent nearest to another.
+        """Find the elements of the symmetry that align one parent to another.
 
         Args:
             symmetry: Groups of the architecture.
             reference: Params of the parent whose order and scales are kept.
             other: Params of the parent to be changed.
-            similarity: Group -> (slots, units), how alike the parents' units act
+            similarity: Group -> (slots, units), similarity of the parents' activations
                 (`similarities`); needed if activations have a share.
         """
-        if (found := self.match_orders(symmetry, reference, other)) is not None:
-            return found
-        mine, ours = self.balanced(symmetry, reference)
-        its, theirs = self.balanced(symmetry, other)
-        if similarity is not None:  # units are compared as balancing left their signs
-            before, after = readout_signs(symmetry, mine), readout_signs(symmetry, its)
+        if (match := self.match_orders(symmetry, reference, other)) is not None:
+            return match
+        reference_balance, reference_params = self.balanced(symmetry, reference)
+        other_balance, other_params = self.balanced(symmetry, other)
+        if similarity is not None:  # balancing may have changed signs of activations
+            before = readout_signs(symmetry, reference_balance)
+            after = readout_signs(symmetry, other_balance)
             similarity = {
                 name: before.get(name, one)[:, None] * alike * after.get(name, one)
                 for name, alike in similarity.items()
                 for one in [torch.ones_like(alike[0])]
             }
-        agreement = self.agreement(symmetry, ours, theirs, similarity)
-        solved = self.solve(agreement)
-        element = agreement.element(solved.placements)
-        steps = (its, element, inverse(mine, symmetry)) if its.gauges else (element,)
-        return Match(symmetry, steps, self.nearest_orders(symmetry, steps, element.perms), solved)
+        agreement = self.agreement(symmetry, reference_params, other_params, similarity)
+        solution = self.solve(agreement)
+        element = agreement.element(solution.placements)
+        steps: tuple[Element, ...] = (element,)
+        if other_balance.gauges:
+            steps = (other_balance, element, inverse(reference_balance, symmetry))
+        return Match(symmetry, steps, self.nearest_orders(symmetry, steps, element.perms), solution)
 
     def match_orders(
         self, symmetry: Symmetry, reference: Mapping[str, Tensor], other: Mapping[str, Tensor]
     ) -> Match | None:
-        """The match of parents that are one but for the order of their units, without balance.
+        """The match of parents that differ only in the order of their units; None for others.
 
-        Trying costs a fraction of balancing; such a match cannot be bettered by any means.
+        Trying this costs a fraction of balancing, and such a match is optimal.
         """
-        ours, theirs = in_double(reference), in_double(other)
-        if not self.equal_norms(symmetry, ours, theirs):
+        reference_params, other_params = in_double(reference), in_double(other)
+        if not self.equal_norms(symmetry, reference_params, other_params):
             return None
-        agreement = Agreement.of_params(symmetry, ours, theirs, signs=False)
+        agreement = Agreement.of_params(symmetry, reference_params, other_params, signs=False)
         placements = one_by_one(agreement)
         value = agreement.value(placements)
         if value < (1 - OPTIMAL) * agreement.bound:
             return None
         initial = agreement.value(agreement.identity())
         element = agreement.element(placements)
-        solved = Solved(placements, value, initial, agreement.bound, "forward", 0)
-        return Match(symmetry, (element,), element.perms, solved)
+        solution = Solution(placements, value, initial, agreement.bound, "forward", 0)
+        return Match(symmetry, (element,), element.perms, solution)
 
     @staticmethod
     def equal_norms(symmetry: Symmetry, one: Params, other: Params) -> bool:
-        """Whether all tensors with units have the same norms: the bound is blind to lengths."""
+        """Whether all tensors with units have equal norms, which the bound does not show."""
         names = {part.tensor for group in symmetry.groups for part in group.slices}
         return all(
             abs(float(one[name].norm() - other[name].norm())) <= 1e-6 * float(one[name].norm())
@@ -188,7 +205,7 @@ class Matcher:
     def nearest_orders(
         symmetry: Symmetry, steps: tuple[Element, ...], perms: Permutations
     ) -> Permutations:
-        """Permutations of all groups; of those with a map, the one nearest to the whole map."""
+        """Permutations of all groups; for a linear group, the one nearest to the total map."""
         out = dict(perms)
         for group in symmetry.groups:
             kinds = [gauge.kind for gauge in group.gauges]
@@ -204,7 +221,7 @@ class Matcher:
         return out
 
     def balanced(self, symmetry: Symmetry, params: Mapping[str, Tensor]) -> tuple[Element, Params]:
-        """The guise in which a parent is compared, and the way there; params in float64."""
+        """The element that balances a parent for comparison, and its balanced params in float64."""
         return balance(symmetry, params) if self.scales else (Element(), in_double(params))
 
     def agreement(
@@ -225,12 +242,12 @@ class Matcher:
             agreement.blend(similarity, min(self.activations, 1 - LEAST_SHARE))
         return agreement
 
-    def solve(self, agreement: Agreement, start: Placements | None = None) -> Solved:
-        """Placements that agree best, of those that the solver finds.
+    def solve(self, agreement: Agreement, start: UnitPlacements | None = None) -> Solution:
+        """The placements of highest agreement among those that the solver finds.
 
         Args:
             agreement: The objective.
-            start: Placements that are improved; takes the place of all other starts.
+            start: Placements to improve, in place of all other starts.
         """
         names = {
             "descent": ["descent"],
@@ -241,11 +258,11 @@ class Matcher:
         }[self.solver]
         if "frank_wolfe" in names and set(agreement.freedoms.values()) & {"sign", "turn"}:
             names = [*names, "frank_wolfe_with_signs"]
-        best: Placements = {}
+        best: UnitPlacements = {}
         value, found_by, sweeps, settled = -torch.inf, "", 0, False
         restarts = [f"restart {number}" for number in range(1, self.restarts + 1)]
         for name in ["descent"] if start is not None else [*names, *restarts]:
-            # Each starts its own random numbers: what came before it makes no difference.
+            # A new generator for each start: results do not depend on the starts before it.
             generator = torch.Generator().manual_seed(self.seed + int(name.partition(" ")[2] or 0))
             if value >= (1 - OPTIMAL) * agreement.bound:
                 break
@@ -261,10 +278,10 @@ class Matcher:
             if reached > value + 1e-12 * agreement.bound:
                 best, value, found_by = placements, reached, name
         initial = agreement.value(agreement.identity())
-        return Solved(best, value, initial, agreement.bound, found_by, sweeps)
+        return Solution(best, value, initial, agreement.bound, found_by, sweeps)
 
-    def start(self, name: str, agreement: Agreement, generator: torch.Generator) -> Placements:
-        """Placements from which a descent begins."""
+    def start(self, name: str, agreement: Agreement, generator: torch.Generator) -> UnitPlacements:
+        """Placements from which a descent starts."""
         if name == "descent":
             return agreement.identity()
         if name.startswith("frank_wolfe"):
@@ -276,19 +293,19 @@ class Matcher:
         return one_by_one(agreement, backward=name == "backward")
 
 
-def shuffled(agreement: Agreement, generator: torch.Generator) -> Placements:
+def shuffled(agreement: Agreement, generator: torch.Generator) -> UnitPlacements:
     """Random orders."""
     out = {}
     for name, placement in agreement.identity().items():
         perm = torch.randperm(len(placement.perm), generator=generator).to(placement.perm.device)
-        out[name] = Placement(perm, placement.before, placement.after)
+        out[name] = UnitPlacement(perm, placement.before, placement.after)
     return out
 
 
 def apply_steps(
     params: Mapping[str, Tensor], symmetry: Symmetry, steps: tuple[Element, ...]
 ) -> Params:
-    """Apply elements one after the other in float64, rounding once."""
+    """Apply elements one after another in float64, rounding once."""
     wide = in_double(params)
     for step in steps:
         wide = transform(wide, symmetry, step)

@@ -1,4 +1,4 @@
-"""Mixtures of placements: what relaxed matching moves instead of placements.
+"""Mixtures of placements: the variables of relaxed matching.
 
 A mixture of one group is the mean matrix of several placements: doubly stochastic for orders, each
 entry a share of a unit at a slot. The agreement of mixtures is the same sum as that of placements.
@@ -13,7 +13,7 @@ import torch
 
 from ..typing import Tensor
 from .agreement import Agreement
-from .placement import Freedom, Gains, Placement, best_placement
+from .placement import Freedom, Gains, UnitPlacement, best_placement
 
 __all__ = ["Mixture", "gains_of", "mixture_of", "project", "uniform", "value_of"]
 
@@ -36,7 +36,7 @@ class Mixture:
 
 
 def uniform(agreement: Agreement) -> dict[str, Mixture]:
-    """The mean of all orders with no sign changed; of all maps for groups without activation."""
+    """The mean of all orders without sign changes; of all maps for groups without activation."""
     out = {}
     for group in agreement.groups:
         matrix = torch.full_like(agreement.linear[group.name].before, 1 / group.size)
@@ -47,9 +47,9 @@ def uniform(agreement: Agreement) -> dict[str, Mixture]:
 
 
 def gains_of(agreement: Agreement, name: str, mixtures: Mapping[str, Mixture]) -> Gains:
-    """Gradient of the agreement by one group's mixture."""
-    own = agreement.linear[name]
-    gains = {False: own.before, True: own.after}
+    """Gradient of the agreement with respect to one group's mixture."""
+    linear = agreement.linear[name]
+    gains = {False: linear.before, True: linear.after}
     for block in agreement.blocks:
         if block.rows.group == name:
             other = matrix_of(mixtures[block.columns.group or ""], block.columns.reads)
@@ -58,16 +58,16 @@ def gains_of(agreement: Agreement, name: str, mixtures: Mapping[str, Mixture]) -
             other = matrix_of(mixtures[block.rows.group or ""], block.rows.reads)
             gain = block.a.mT @ (other @ block.b)
             gains[block.columns.reads] = gains[block.columns.reads] + gain
-    return Gains(gains[False], gains[True], own.bias)
+    return Gains(gains[False], gains[True], linear.bias)
 
 
 def value_of(agreement: Agreement, mixtures: Mapping[str, Mixture]) -> float:
     """Agreement of mixtures."""
     total = 0.0
-    for name, own in agreement.linear.items():
+    for name, linear in agreement.linear.items():
         mixture = mixtures[name]
-        total += float((own.before * mixture.before).sum() + (own.after * mixture.after).sum())
-        total += mixture.bias
+        total += float((linear.before * mixture.before).sum())
+        total += float((linear.after * mixture.after).sum()) + mixture.bias
     for block in agreement.blocks:
         rows = matrix_of(mixtures[block.rows.group or ""], block.rows.reads)
         columns = matrix_of(mixtures[block.columns.group or ""], block.columns.reads)
@@ -76,12 +76,12 @@ def value_of(agreement: Agreement, mixtures: Mapping[str, Mixture]) -> float:
 
 
 def matrix_of(mixture: Mixture, reads: bool) -> Tensor:
-    """The matrix for what reads the units, or for what makes them."""
+    """The matrix for the params that read the units, or for those that produce them."""
     return mixture.after if reads else mixture.before
 
 
-def mixture_of(agreement: Agreement, name: str, placement: Placement) -> Mixture:
-    """A placement as a mixture of one."""
+def mixture_of(agreement: Agreement, name: str, placement: UnitPlacement) -> Mixture:
+    """A single placement as a mixture."""
     before = placement.dense(reads=False)
     same = torch.equal(placement.before, placement.after)
     bias = 0.0
@@ -91,10 +91,10 @@ def mixture_of(agreement: Agreement, name: str, placement: Placement) -> Mixture
     return Mixture(before, before if same else placement.dense(reads=True), bias)
 
 
-def project(mixture: Mixture, freedom: Freedom) -> Placement:
+def project(mixture: Mixture, freedom: Freedom) -> UnitPlacement:
     """The placement nearest to a mixture."""
     bias = None
     if freedom == "turn":
-        nothing = torch.zeros_like(mixture.before)
-        bias = {(r, c): nothing for r in (1, -1) for c in (1, -1)}
+        zeros = torch.zeros_like(mixture.before)
+        bias = {(r, c): zeros for r in (1, -1) for c in (1, -1)}
     return best_placement(Gains(mixture.before, mixture.after, bias), freedom)

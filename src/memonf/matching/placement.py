@@ -1,9 +1,10 @@
-"""Where the units of one group go, and with what sign: the answer that matching looks for.
+"""Unit placements: at which slot, and with which sign, each unit of a group is placed.
 
 Symbols: X the matrix (slots, units) that places the other parent's units at the reference's slots:
-a permutation, one with signs, or an orthogonal map for a group without activation. What makes the
-units is multiplied by X_r, what reads them by X_cᵀ from the right; both are one matrix, but for
-sine layers, where the sign before the sine and the sign after it are free of each other.
+a permutation, a signed permutation, or an orthogonal map for a group without activation. The params
+that produce the units are multiplied by X_r from the left, those that read them by X_cᵀ from the
+right. Both are the same matrix except in sine layers, where the sign before the sine and the sign
+after it are independent.
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ from ..typing import Float, Int, Tensor
 __all__ = [
     "Freedom",
     "Gains",
-    "Placement",
+    "UnitPlacement",
     "best_permutation",
     "best_placement",
     "freedom_of",
@@ -34,14 +35,14 @@ Freedom: TypeAlias = Literal["order", "sign", "turn", "linear"]
 
 
 @dataclass(frozen=True)
-class Placement:
-    """Where one group's units go.
+class UnitPlacement:
+    """The placement of one group's units.
 
     Attributes:
         perm: (units,), unit that is placed at each slot.
-        before: (units,), sign of what makes the unit at each slot.
-        after: (units,), sign of what reads it.
-        matrix: (units, units), orthogonal; takes the place of all others where it is given.
+        before: (units,), sign of the params that produce the unit at each slot.
+        after: (units,), sign of the params that read it.
+        matrix: (units, units), orthogonal map; if given, it replaces the other attributes.
     """
 
     perm: Int[Tensor, " units"]
@@ -50,22 +51,22 @@ class Placement:
     matrix: Float[Tensor, "units units"] | None = None
 
     @classmethod
-    def identity(cls, size: int, device: torch.device | str = "cpu") -> Placement:
-        """Every unit stays where it is."""
+    def identity(cls, size: int, device: torch.device | str = "cpu") -> UnitPlacement:
+        """The identity placement."""
         ones = torch.ones(size, dtype=torch.float64, device=device)
         return cls(torch.arange(size, device=device), ones, ones)
 
     def place(
         self, rows: Float[Tensor, "units rest"], *, reads: bool
     ) -> Float[Tensor, "units rest"]:
-        """X times the other's rows; `reads`: for what reads the units."""
+        """X times the other parent's rows; `reads`: X_c, for params that read the units."""
         if self.matrix is not None:
             return self.matrix @ rows
         sign = self.after if reads else self.before
         return sign[:, None] * rows[self.perm]
 
     def dense(self, *, reads: bool) -> Float[Tensor, "units units"]:
-        """X itself."""
+        """X as a matrix."""
         size = len(self.perm)
         return self.place(
             torch.eye(size, dtype=torch.float64, device=self.perm.device), reads=reads
@@ -74,11 +75,11 @@ class Placement:
 
 @dataclass(frozen=True)
 class Gains:
-    """What placing the other's unit j at slot i is worth, all other groups held.
+    """Gain of placing the other parent's unit j at slot i, with all other groups fixed.
 
     Attributes:
-        before: (units, units), agreement of what makes the units.
-        after: (units, units), agreement of what reads them.
+        before: (units, units), agreement of the params that produce the units.
+        after: (units, units), agreement of the params that read them.
         bias: For sine layers: (sign before, sign after) -> (units, units), agreement of the biases
             at the best number of half turns.
     """
@@ -87,7 +88,7 @@ class Gains:
     after: Float[Tensor, "units units"]
     bias: dict[tuple[int, int], Tensor] | None = None
 
-    def of(self, placement: Placement) -> float:
+    def of(self, placement: UnitPlacement) -> float:
         """The sum over a placement."""
         if placement.matrix is not None:
             return float(((self.before + self.after) * placement.matrix).sum())
@@ -101,10 +102,10 @@ class Gains:
 
 
 def freedom_of(group: Group, params: Mapping[str, Tensor]) -> Freedom:
-    """What matching chooses for a group; scales are balanced beforehand (`balance`).
+    """What matching may choose for a group; scales are balanced beforehand (`balance`).
 
-    Signs are chosen where what makes the units and what reads them are matrices that share them,
-    be it through a norm, whose weights stay positive then.
+    Signs are chosen if matrices both produce and read the units, also through a norm, whose weights
+    are kept positive.
     """
     if group.gauge("linear") is not None:
         return "linear"
@@ -118,6 +119,10 @@ def freedom_of(group: Group, params: Mapping[str, Tensor]) -> Freedom:
 
 def best_permutation(similarity: Float[Tensor, "slots units"]) -> Int[Tensor, " slots"]:
     """Permutation that maximises Σ_i similarity[i, perm[i]].
+
+    Example:
+        >>> best_permutation(torch.tensor([[0.1, 0.9], [0.8, 0.2]]))
+        tensor([1, 0])
 
     Args:
         similarity: Entry (i, j): how well unit j of the other parent fits slot i of the reference.
@@ -137,29 +142,30 @@ def best_permutation(similarity: Float[Tensor, "slots units"]) -> Int[Tensor, " 
     return torch.from_numpy(columns).to(similarity.device)
 
 
-def best_placement(gains: Gains, freedom: Freedom) -> Placement:
-    """The placement of one group that gains most, all others held.
+def best_placement(gains: Gains, freedom: Freedom) -> UnitPlacement:
+    """The placement of one group with the highest gain, with all others fixed.
 
-    An assignment over orders; over orders and signs, where each pair takes its better sign; or the
-    orthogonal factor of the gains (Schönemann 1966, Procrustes).
+    Solved as an assignment for orders; as an assignment in which each pair takes its better sign
+    for orders with signs; by the orthogonal factor of the gains for maps (Schönemann 1966,
+    Procrustes).
     """
     total = gains.before + gains.after
     size = len(total)
-    still = Placement.identity(size, total.device)
+    identity = UnitPlacement.identity(size, total.device)
     if freedom == "linear":
         left, _, right = torch.linalg.svd(total)
-        return Placement(still.perm, still.before, still.after, left @ right)
+        return UnitPlacement(identity.perm, identity.before, identity.after, left @ right)
     if freedom == "order":
-        return Placement(best_permutation(total), still.before, still.after)
+        return UnitPlacement(best_permutation(total), identity.before, identity.after)
     if freedom == "sign":
         perm = best_permutation(total.abs())
-        sign = torch.where(total[still.perm, perm] < 0, -1.0, 1.0).double()
-        return Placement(perm, sign, sign)
+        sign = torch.where(total[identity.perm, perm] < 0, -1.0, 1.0).double()
+        return UnitPlacement(perm, sign, sign)
     assert gains.bias is not None
     choices = list(gains.bias)
     worth = torch.stack([r * gains.before + c * gains.after + gains.bias[r, c] for r, c in choices])
     best = worth.max(0)
     perm = best_permutation(best.values)
-    chosen = best.indices[still.perm, perm]
+    chosen = best.indices[identity.perm, perm]
     signs = torch.tensor(choices, dtype=torch.float64, device=total.device)[chosen]
-    return Placement(perm, signs[:, 0].contiguous(), signs[:, 1].contiguous())
+    return UnitPlacement(perm, signs[:, 0].contiguous(), signs[:, 1].contiguous())

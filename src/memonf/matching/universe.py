@@ -1,10 +1,11 @@
-"""Many parents in one common order, the *universe*: consistent, whatever the order they come in.
+"""Matching many parents in one common unit order, the *universe*.
 
-Matching each parent to the first favours the first; matching pairs one by one leads round in
-circles (A to B to C to A is not where it began). Here every parent has one way into a common
-universe, and the way from one to another goes through it. The ways are found one after the other,
-each parent being matched to the sum of all others in the universe, which raises
-Σ_{p<q} ⟨X_p A_p, X_q A_q⟩ with every step. Only that sum and one parent are in memory at a time.
+Matching each parent to the first favours the first; matching pairs independently is not cycle
+consistent (A to B to C to A is not the identity). Here the steps of every parent lead to a common
+universe, and the steps from one parent to another go through it. Each parent in turn is matched to
+the sum of all others in the universe, which raises Σ_{p<q} ⟨X_p A_p, X_q A_q⟩ with every step. Only
+that sum and one parent are in memory at a time. The result does not depend on the order in which
+parents are given.
 
 Reference:
     Crisostomi et al. 2024, C²M³, arXiv 2405.17897, for the universe and its objective.
@@ -21,23 +22,28 @@ from ..symmetry import Element, Params, Symmetry, inverse, transform
 from ..typing import Tensor
 from .activations import Similarity, moments_between, similarity_of
 from .balance import readout_signs
-from .matcher import Matcher, Placements, Solved
-from .placement import Placement
+from .matcher import Matcher, Solution, UnitPlacements
+from .placement import UnitPlacement
 
-__all__ = ["LEAST_WEIGHT", "Member", "match_many", "way_between"]
+__all__ = ["LEAST_WEIGHT", "Member", "match_many", "steps_between"]
 
-#: Passes over all parents after each has its first way.
+#: Passes over all parents after each has been placed once.
 SWEEPS = 3
 
 
 @dataclass(frozen=True)
 class Member:
-    """A parent on its way into the universe.
+    """A parent to be matched in the universe.
+
+    Example:
+        >>> Member(build_field("tiny_nerf").state_dict()).readouts is None
+        True
 
     Attributes:
         params: Its params.
-        readouts: Group -> what its units do at the points, (points, units), if that counts.
-        trust: (points,), how far it is to be trusted there.
+        readouts: Group -> activations at the points, (points, units); None if only params are
+            compared.
+        trust: (points,), trust in the parent at each point, in [0, 1].
     """
 
     params: Mapping[str, Tensor]
@@ -45,16 +51,16 @@ class Member:
     trust: Tensor | None = None
 
 
-#: Weight of a point that one of two parents did not see, relative to one that both know well:
-#: parents that saw nothing in common are aligned by all points.
+#: Weight of a point that one of two parents did not see, relative to one that both saw well.
+#: Parents that saw no common points are aligned by all points.
 LEAST_WEIGHT = 1e-3
 
 
 class Universe:
-    """Mean of the parents that have found their way.
+    """Mean of the parents that have been placed.
 
     Args:
-        symmetry: Of the architecture.
+        symmetry: Symmetry of the architecture.
     """
 
     def __init__(self, symmetry: Symmetry) -> None:
@@ -64,13 +70,15 @@ class Universe:
         self.readouts: dict[str, Tensor] = {}
         self.trust: Tensor | None = None
 
-    def add(self, member: Member, params: Params, placements: Placements, times: int = 1) -> None:
-        """Let a parent join, or leave (`times` −1).
+    def add(
+        self, member: Member, params: Params, placements: UnitPlacements, times: int = 1
+    ) -> None:
+        """Add a parent to the mean, or remove it (`times` −1).
 
         Args:
             member: The parent.
             params: Its balanced params, placed.
-            placements: Where its units are.
+            placements: Placements of its units.
             times: 1 or −1.
         """
         total = self.count + times
@@ -90,16 +98,17 @@ class Universe:
         self.count = total
 
     def similarity(self, member: Member, kind: Similarity) -> dict[str, Tensor] | None:
-        """How alike a parent's units act to those of the universe."""
+        """Similarity of a parent's activations to those of the universe, for each group."""
         if member.readouts is None:
             return None
-        found = {}
-        for name, theirs in member.readouts.items():
-            weights = torch.ones_like(theirs[:, 0])
+        similarity = {}
+        for name, readout in member.readouts.items():
+            weights = torch.ones_like(readout[:, 0])
             if member.trust is not None and self.trust is not None:
                 weights = self.trust * member.trust + LEAST_WEIGHT
-            found[name] = similarity_of(moments_between(self.readouts[name], theirs, weights), kind)
-        return found
+            moments = moments_between(self.readouts[name], readout, weights)
+            similarity[name] = similarity_of(moments, kind)
+        return similarity
 
 
 def match_many(
@@ -108,90 +117,104 @@ def match_many(
     member: Callable[[int], Member],
     matcher: Matcher,
     similarity: Similarity = "correlation",
-) -> tuple[list[tuple[Element, ...]], list[Solved]]:
-    """Find each parent's way into a universe.
+) -> tuple[list[tuple[Element, ...]], list[Solution]]:
+    """Find the steps that align each parent to a common universe.
+
+    Example:
+        >>> states = [build_field("tiny_nerf", seed=seed).state_dict() for seed in (1, 2)]
+        >>> symmetry = find_symmetry(build_field("tiny_nerf"))
+        >>> steps, solutions = match_many(
+        ...     symmetry, 2, lambda number: Member(states[number]), Matcher(solver="descent")
+        ... )
+        >>> len(steps), len(solutions)
+        (2, 1)
 
     Args:
         symmetry: Groups of the architecture.
         count: Number of parents.
         member: Parent by number; called again whenever a parent is needed. For a result that does
             not depend on the order in which parents are given, number them by their content.
-        matcher: How they are matched.
+        matcher: Settings of matching.
         similarity: How activations are compared, see `similarity_of`.
 
     Returns:
-        The steps into the universe for each parent, and how well each agreed when it was placed
-        last (all but the first).
+        The steps of each parent into the universe, and the agreement of each (except the first)
+        when it was placed last.
     """
     universe = Universe(symmetry)
-    ways: list[tuple[Element, ...]] = []
-    placed: list[Placements] = []
-    solved: list[Solved] = []
+    steps: list[tuple[Element, ...]] = []
+    placed: list[UnitPlacements] = []
+    solutions: list[Solution] = []
 
-    def look(number: int) -> tuple[Member, Element, Params]:
+    def balanced_member(number: int) -> tuple[Member, Element, Params]:
         parent = member(number)
         element, params = matcher.balanced(symmetry, parent.params)
         signs = readout_signs(symmetry, element)
         if parent.readouts is not None and signs:
-            seen = {n: r * signs[n].to(r) if n in signs else r for n, r in parent.readouts.items()}
-            parent = replace(parent, readouts=seen)
+            signed = {
+                name: readout * signs[name].to(readout) if name in signs else readout
+                for name, readout in parent.readouts.items()
+            }
+            parent = replace(parent, readouts=signed)
         return parent, element, params
 
-    def settle(parent: Member, params: Params, start: Placements | None) -> tuple[Solved, Element]:
+    def place(
+        parent: Member, params: Params, start: UnitPlacements | None
+    ) -> tuple[Solution, Element]:
         agreement = matcher.agreement(
             symmetry, universe.params, params, universe.similarity(parent, similarity)
         )
-        found = matcher.solve(agreement, start)
-        return found, agreement.element(found.placements)
+        solution = matcher.solve(agreement, start)
+        return solution, agreement.element(solution.placements)
 
     if count == 2:
-        way, found = match_two(symmetry, member(0), member(1), matcher, similarity)
-        return [(), way], [found]
+        steps_of_second, solution = match_two(symmetry, member(0), member(1), matcher, similarity)
+        return [(), steps_of_second], [solution]
     for number in range(count):
-        parent, balancing, params = look(number)
+        parent, balancing, params = balanced_member(number)
         if number == 0:
             sizes = {group.name: group.size for group in symmetry.groups}
             device = next(iter(params.values())).device
             element = Element()
-            placed.append({name: Placement.identity(n, device) for name, n in sizes.items()})
+            placed.append({name: UnitPlacement.identity(n, device) for name, n in sizes.items()})
         else:
-            found, element = settle(parent, params, None)
-            placed.append(found.placements)
-            solved.append(found)
-        ways.append((balancing, element))
+            solution, element = place(parent, params, None)
+            placed.append(solution.placements)
+            solutions.append(solution)
+        steps.append((balancing, element))
         universe.add(parent, transform(params, symmetry, element), placed[number])
     for _ in range(SWEEPS if count > 2 else 0):
         moved = False
         for number in range(count):
-            parent, balancing, params = look(number)
-            now = transform(params, symmetry, ways[number][1])
+            parent, balancing, params = balanced_member(number)
+            now = transform(params, symmetry, steps[number][1])
             universe.add(parent, now, placed[number], -1)
-            found, element = settle(parent, params, placed[number])
-            moved |= not same(found.placements, placed[number])
-            placed[number], ways[number] = found.placements, (balancing, element)
+            solution, element = place(parent, params, placed[number])
+            moved |= not same(solution.placements, placed[number])
+            placed[number], steps[number] = solution.placements, (balancing, element)
             if number > 0:
-                solved[number - 1] = found
+                solutions[number - 1] = solution
             universe.add(parent, transform(params, symmetry, element), placed[number])
         if not moved:
             break
-    return ways, solved
+    return steps, solutions
 
 
 def match_two(
     symmetry: Symmetry, one: Member, other: Member, matcher: Matcher, similarity: Similarity
-) -> tuple[tuple[Element, ...], Solved]:
-    """The other's way into the universe that the first one is by itself."""
+) -> tuple[tuple[Element, ...], Solution]:
+    """The other parent's steps into the universe that consists of the first one alone."""
     universe = Universe(symmetry)
     device = next(iter(one.params.values())).device
-    still = {group.name: Placement.identity(group.size, device) for group in symmetry.groups}
-    universe.add(one, dict(one.params), still)
+    identity = {group.name: UnitPlacement.identity(group.size, device) for group in symmetry.groups}
+    universe.add(one, dict(one.params), identity)
     alike = universe.similarity(other, similarity)
     match = matcher.match(symmetry, one.params, other.params, alike)
-    return match.steps, match.solved
+    return match.steps, match.solution
 
 
-def same(one: Placements, other: Placements) -> bool:
-    """Whether two placements put every unit in the same place, with the same signs."""
+def same(one: UnitPlacements, other: UnitPlacements) -> bool:
+    """Whether two placements put every unit at the same slot, with the same signs."""
     return all(
         torch.equal(one[name].perm, other[name].perm)
         and torch.equal(one[name].before, other[name].before)
@@ -202,15 +225,27 @@ def same(one: Placements, other: Placements) -> bool:
 
 
 def equal_maps(one: Tensor | None, other: Tensor | None) -> bool:
-    """Whether two maps of a group are one, but for float noise."""
+    """Whether two maps of a group are equal up to float noise."""
     if one is None or other is None:
         return one is other
     return torch.allclose(one, other, rtol=0, atol=1e-6)
 
 
-def way_between(
+def steps_between(
     symmetry: Symmetry, of_one: tuple[Element, ...], of_other: tuple[Element, ...]
 ) -> tuple[Element, ...]:
-    """Steps from one parent's guise, through the universe, into another's."""
+    """Steps that align one parent to another through the universe.
+
+    Example:
+        >>> symmetry = find_symmetry(build_field("tiny_nerf"))
+        >>> element = random_element(symmetry, torch.Generator().manual_seed(0))
+        >>> len(steps_between(symmetry, (element,), (element,)))
+        2
+
+    Args:
+        symmetry: Groups of the architecture.
+        of_one: Steps of the parent to be aligned into the universe.
+        of_other: Steps of the parent that it is aligned to.
+    """
     back = tuple(inverse(step, symmetry) for step in reversed(of_other))
     return tuple(step for step in (*of_one, *back) if step.perms or step.gauges)

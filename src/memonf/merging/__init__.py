@@ -1,9 +1,9 @@
-"""Merging fields: `merge`, `Merger`, and everything that a method is made of.
+"""Merging fields: `merge`, `Merger`, and the parts of merge methods.
 
-A merge has two phases: a method `prepare`s the parents (alignment, statistics) and `combine`s them
-at given coefficients. Most methods are three parts: `aligning` (or `midpoint`), `combining` and
-`correcting`. `distillation` asks parents for their answers; `methods` holds the methods, one a
-file.
+A merge has two phases: `prepare` does what depends on the parents alone (alignment, statistics),
+`combine` merges at given coefficients. Most methods consist of three parts: `aligning` (or
+`midpoint`), `combining` and `correcting`. `distillation` evaluates the parents as teachers;
+`methods` contains the methods, one per file.
 """
 
 from .api import Merger, MergeResult, merge

@@ -28,13 +28,18 @@ __all__ = ["MergeResult", "Merger", "merge"]
 
 #: Seeds lie in [-SEEDS, SEEDS), as torch takes them.
 SEEDS = 1 << 63
-#: The one tensor that the parents of weight-space methods have in common.
+#: The tensor that is equal in all parents of weight-space methods and takes no coefficients.
 BOX = "aabb"
 
 
 @dataclass(frozen=True)
 class MergeResult:
-    """A merged field and what is known of how it came about.
+    """A merged field and the report of its merge.
+
+    Example:
+        >>> result = memonf.merge([front, rear], "average")
+        >>> result.report["method"], result.report["coefficients"]
+        ('average', [0.5, 0.5])
 
     Attributes:
         field: The merged field, of the size of one parent.
@@ -47,11 +52,12 @@ class MergeResult:
 
 @dataclass(frozen=True)
 class Prepared:
-    """Parents that have a say, and what a method found out about them.
+    """Parents with a nonzero coefficient, prepared by a method.
 
     Attributes:
         problem: The parents.
-        recorded: What each of them saw; None where it is not recorded and was not asked for.
+        recorded: Knowledge of each of them; None where it is not recorded and the method does not
+            need it.
         state: What the method's `prepare` returned.
     """
 
@@ -72,15 +78,15 @@ class Merger:
             unit order weight-space methods keep. Files are read when they are needed.
         method: Registered name, see ``memonf merge --help``, or a method object.
         seed: Seed of every random choice.
-        force: Merge parents that contradict each other, or know nothing, all the same.
-        device: Where field files are read to.
-        on_progress: Called with the share done as long work goes on.
+        force: Merge also parents that contradict each other or have empty knowledge.
+        device: Device that field files are read to.
+        on_progress: Called during long work with the share done, in [0, 1].
         keep_parents: Whether what was computed for each parent stays in memory, so that the next
             coefficients take milliseconds; if not, two parents at most are in memory at a time.
-        settings: The method's own hyperparameters, where it is given by name.
+        settings: The method's hyperparameters, if it is given by name.
 
     Raises:
-        MergeError: Parents that do not fit together.
+        MergeError: Incompatible parents.
         InputError: Unknown method or setting, or a seed out of range.
         FieldFileError: A field file cannot be read.
     """
@@ -102,8 +108,8 @@ class Merger:
             method = build_method(method, settings)
         elif settings:
             raise InputError(
-                f"settings {', '.join(settings)}: received beside a method object, which has its "
-                f"own; give them to `{type(method).__name__}(...)`"
+                f"settings {', '.join(settings)}: expected none beside a method object, which "
+                f"has its own; pass them to `{type(method).__name__}(...)`"
             )
         if not -SEEDS <= seed < SEEDS:
             raise InputError(f"seed: expected a whole number of 64 bits, received {seed}")
@@ -127,30 +133,31 @@ class Merger:
 
         Raises:
             MergeError: Parents that contradict each other, or a result that is not finite.
-            InputError: Coefficients that do not weigh the parents.
+            InputError: Invalid coefficients, see `read_coefficients`.
         """
         started = time.perf_counter()
         shares = read_coefficients(coefficients, len(self.parents))
-        having_a_say = self.parents_with_a_say(shares)
+        contributing = self.contributing(shares)
         method = self.method
         figures: Figures = {}
         with torch.no_grad():
-            if len(having_a_say) == 1:
-                heeded = self.parents.only(having_a_say)
-                merged = copy.deepcopy(heeded[0]).eval()
-                facts = heeded.facts
+            if len(contributing) == 1:
+                single = self.parents.only(contributing)
+                merged = copy.deepcopy(single[0]).eval()
+                facts = single.facts
                 recorded: Sequence[Knowledge | None] = [facts[0].record.knowledge]
             else:
-                prepared = self.prepared(having_a_say)
+                prepared = self.prepared(contributing)
                 facts, recorded = prepared.problem.parents.facts, prepared.recorded
-                params, figures = method.combine(prepared.state, shares.only(having_a_say))
+                params, figures = method.combine(prepared.state, shares.only(contributing))
                 merged = method.outline(prepared.problem)
                 merged.load_state_dict(params)
                 merged.eval()
         for name, tensor in merged.state_dict().items():
             if tensor.is_floating_point() and not tensor.isfinite().all():
                 raise MergeError(
-                    f"`{method.name}` made `{name}` NaN or infinite; try another method"
+                    f"`{method.name}`: expected finite params, computed NaN or infinity in "
+                    f"`{name}`; try another method"
                 )
         lineage = {
             "method": method.name,
@@ -159,20 +166,20 @@ class Merger:
             "seed": self._seed,
             "parents": [parent.content for parent in self.parents.facts],
         }
-        if shares.layers:  # a list: the first pattern that matches wins, a file sorts its mappings
-            lineage["layers"] = [[pattern, list(own)] for pattern, own in shares.layers]
+        if shares.layers:  # a list keeps the order of patterns, a mapping is sorted in the file
+            lineage["layers"] = [[pattern, list(values)] for pattern, values in shares.layers]
         merged.record = merged_record(facts, recorded, lineage, merged.aabb)
         report = {**lineage, **figures, "seconds": time.perf_counter() - started}
         return MergeResult(merged, report)
 
-    def prepared(self, having_a_say: Sequence[int]) -> Prepared:
-        """The first phase for these parents, done once."""
-        key = tuple(having_a_say)
+    def prepared(self, contributing: Sequence[int]) -> Prepared:
+        """The first phase for these parents, computed once."""
+        key = tuple(contributing)
         if key not in self._prepared:
-            parents = self.parents.only(having_a_say)
+            parents = self.parents.only(contributing)
             began = time.perf_counter() if self._prepared else self._began
             problem = MergeProblem(parents, self._seed, self._keep, self._on_progress, began)
-            # Methods that use no knowledge look only at what is recorded; they are to stay fast.
+            # Methods without knowledge check only what is recorded, which keeps them fast.
             recorded: Sequence[Knowledge | None] = [
                 facts.record.knowledge for facts in parents.facts
             ]
@@ -183,14 +190,14 @@ class Merger:
             self._prepared[key] = Prepared(problem, recorded, self.method.prepare(problem))
         return self._prepared[key]
 
-    def parents_with_a_say(self, shares: Coefficients) -> list[int]:
-        """Numbers of the parents with a coefficient above 0 anywhere.
+    def contributing(self, shares: Coefficients) -> list[int]:
+        """Numbers of the parents that have a coefficient above 0 for any tensor.
 
         Raises:
-            InputError: Coefficients by layer for a method that does not follow them.
+            InputError: Coefficients by layer for a method that does not support them.
         """
         if not shares.layers:
-            return shares.heard([])
+            return shares.contributing([])
         if not self.method.layerwise:
             takers = ", ".join(name for name in METHODS if METHODS[name].layerwise)
             raise InputError(
@@ -203,7 +210,7 @@ class Merger:
             if tensor.is_floating_point() and name != BOX
         ]
         shares.check_patterns(tensors)
-        return shares.heard(tensors)
+        return shares.contributing(tensors)
 
 
 def merge(
@@ -228,20 +235,20 @@ def merge(
             weight-space methods keep. Files are read when they are needed, two at most at once.
         method: Registered name, see ``memonf merge --help``, or a method object such as
             ``Distill(steps=300)``. The default is by far the best in quality and takes parents of
-            any kind; the weight-space methods take milliseconds to seconds.
-        coefficients: Weight of each parent, each in [0, 1], sum 1; None weighs equally. A parent
-            with coefficient 1 is given back exactly, one with 0 has no say. Methods that average
-            params take other ones for chosen tensors: a mapping from patterns of tensor names to
-            such lists, the first that matches wins, ``"default"`` for the rest
+            any architecture; the weight-space methods take milliseconds to seconds.
+        coefficients: Weight of each parent, each in [0, 1], sum 1; None: equal weights. A parent
+            with coefficient 1 is returned exactly, one with 0 is ignored. Methods that average
+            params also take coefficients by tensor: a mapping from patterns of tensor names to
+            such lists, of which the first that matches is used, and ``"default"`` for the rest
             (docs/recipes.md).
         seed: Seed of every random choice.
-        force: Merge parents that contradict each other, or know nothing, all the same.
-        device: Where field files are read to.
-        on_progress: Called with the share done as long work goes on.
-        settings: The method's own hyperparameters, where it is given by name.
+        force: Merge also parents that contradict each other or have empty knowledge.
+        device: Device that field files are read to.
+        on_progress: Called during long work with the share done, in [0, 1].
+        settings: The method's hyperparameters, if it is given by name.
 
     Raises:
-        MergeError: Parents that do not fit together, or contradict each other.
+        MergeError: Incompatible parents, or parents that contradict each other.
         InputError: Unknown method or setting, coefficients or seed out of range.
         FieldFileError: A field file cannot be read.
     """

@@ -1,4 +1,4 @@
-"""What is refused before a merge: a symmetry that is none, parents of different scenes."""
+"""Checks before a merge: invalid symmetries, and parents of different scenes."""
 
 from __future__ import annotations
 
@@ -15,17 +15,18 @@ from ..symmetry import Symmetry, verify
 
 __all__ = ["check_knowledge", "check_placements", "check_symmetry"]
 
-#: Of the solid cells that two parents saw, the share that only one found solid: below 1 % for two
-#: halves of one scene, 60 to 75 % for two scenes (docs/research/knowledge.md).
+#: Largest share of the solid cells seen by both of two parents that is solid for one of them only.
+#: Measured: below 1 % for two halves of one scene, 60 to 75 % for two scenes
+#: (docs/research/knowledge.md).
 MOST_DISAGREEMENT = 0.4
-#: Points at which the symmetry is verified before parents are aligned by it, and the change of
-#: outputs there that passes for float noise.
+#: Points at which the symmetry is verified before parents are aligned by it, and the largest
+#: relative change of outputs that counts as float noise.
 VERIFIED_POINTS = 64
 MOST_CHANGE = 1e-4
 
 
 def check_symmetry(field: Field, symmetry: Symmetry, seed: int) -> None:
-    """Refuse to align by a symmetry of which a random element changes what the field computes."""
+    """Refuse an invalid symmetry: one of which a random element changes the field's outputs."""
     generator = torch.Generator().manual_seed(seed)
     positions = 2 * torch.rand(VERIFIED_POINTS, 3, generator=generator) - 1
     directions = torch.randn(VERIFIED_POINTS, 3, generator=generator)
@@ -34,21 +35,21 @@ def check_symmetry(field: Field, symmetry: Symmetry, seed: int) -> None:
     changed = verify(field, symmetry, inputs, seed=seed).outputs
     if not changed <= MOST_CHANGE:
         raise MergeError(
-            f"field `{field.name}`: changing its params by the symmetry that was read off its "
-            f"forward pass changes its outputs by {changed:.1e} of their size (at most "
-            f"{MOST_CHANGE:.0e} is float noise); its `raw` does something that is misread. Merge "
-            "with `distill`, which needs no symmetry"
+            f"field `{field.name}`: the symmetry found in its forward pass is invalid: it changes "
+            f"the outputs by {changed:.1e} of their size, expected at most {MOST_CHANGE:.0e} "
+            "(float noise); its `raw` contains an operation that is traced wrongly. Merge with "
+            "`distill`, which needs no symmetry"
         )
 
 
 def check_placements(placements: Sequence[Placement | None]) -> None:
-    """Refuse parents whose coordinates are not those of one capture.
+    """Refuse parents whose captures were placed differently, so that coordinates differ.
 
     Args:
-        placements: Of each parent, in the order given.
+        placements: Placement of each parent's capture, in the order given.
 
     Raises:
-        MergeError: One was moved, turned or scaled otherwise than the first.
+        MergeError: One was moved, rotated or scaled differently from the first.
     """
     first = placements[0]
     for number, other in enumerate(placements[1:], 2):
@@ -56,28 +57,29 @@ def check_placements(placements: Sequence[Placement | None]) -> None:
             continue
         if first is None or other is None or not first.same_as(other):
             raise MergeError(
-                f"parent {number}: its capture was placed otherwise than that of parent 1, so one "
-                "place has two coordinates. Train it with `--place FIRST.safetensors`, which takes "
-                "the placement of the first"
+                f"parent {number}: its capture was placed (moved, rotated or scaled) differently "
+                "from that of parent 1, so their coordinates differ. Train it with `--place "
+                "FIRST.safetensors`, which uses the placement of the first"
             )
 
 
 def check_knowledge(recorded: Sequence[Knowledge | None]) -> None:
-    """Refuse parents that know nothing, and those that are not of one scene.
+    """Refuse parents with empty knowledge, and parents of different scenes.
 
-    Two parents are not of one scene if they found quite different matter where both saw.
+    Two parents count as fields of different scenes if too many of the solid cells that both saw
+    are solid for one of them only.
 
     Args:
-        recorded: What each parent saw; None for those that did not record it, which pass.
+        recorded: Knowledge of each parent; None for those without a record, which pass.
 
     Raises:
-        MergeError: A parent knows nothing, or two contradict each other.
+        MergeError: A parent has empty knowledge, or two contradict each other.
     """
     for number, seen in enumerate(recorded, 1):
         if seen is not None and not ((seen.views > 0).any() and seen.solid.any()):
             raise MergeError(
-                f"parent {number} knows nothing: its cameras see no matter in it. Look at it with "
-                "`memonf render`, and leave it out"
+                f"parent {number} has empty knowledge: its cameras see no matter in it. Look at it "
+                "with `memonf render`, and leave it out"
             )
     for (one, first), (other, second) in itertools.combinations(enumerate(recorded, 1), 2):
         if first is None or second is None:

@@ -1,4 +1,4 @@
-"""Weights of the parents of a merge: one number a parent, or other ones for chosen tensors.
+"""Weights of the parents of a merge: one number per parent, optionally by tensor.
 
 Symbols: c_i coefficient of parent i, Σ c_i = 1.
 """
@@ -21,18 +21,19 @@ DEFAULT = "default"
 
 @dataclass(frozen=True)
 class Coefficients:
-    """Coefficients of each parent, sum 1, overall and for the tensors that patterns choose.
+    """Coefficients of each parent, sum 1: overall ones, and others for tensors by pattern.
 
     Attributes:
-        overall: One a parent, for every tensor that no pattern matches.
-        layers: (pattern of tensor names, one coefficient a parent); the first that matches wins.
+        overall: One per parent, for every tensor that no pattern matches.
+        layers: (pattern of tensor names, one coefficient per parent); the first pattern that
+            matches is used.
     """
 
     overall: tuple[float, ...]
     layers: tuple[tuple[str, tuple[float, ...]], ...] = ()
 
     def of(self, tensor: str) -> tuple[float, ...]:
-        """Coefficients of the tensor of this name, one a parent."""
+        """Coefficients of the tensor of this name, one per parent."""
         return self.layers[chosen][1] if (chosen := self.place_of(tensor)) >= 0 else self.overall
 
     def place_of(self, tensor: str) -> int:
@@ -43,10 +44,10 @@ class Coefficients:
         return -1
 
     def check_patterns(self, tensors: Sequence[str]) -> None:
-        """Refuse, by name, patterns that decide about none of the tensors.
+        """Refuse patterns that apply to no tensor.
 
         Raises:
-            InputError: A pattern matches nothing, or only what patterns before it match.
+            InputError: A pattern matches no tensor, or only tensors that an earlier one matches.
         """
         used = {self.place_of(tensor) for tensor in tensors}
         for place, (pattern, _) in enumerate(self.layers):
@@ -54,25 +55,25 @@ class Coefficients:
                 continue
             if any(fnmatchcase(tensor, pattern) for tensor in tensors):
                 raise InputError(
-                    f"coefficients: all that `{pattern}` matches is matched by patterns before it; "
-                    "the first that matches wins, move it up"
+                    f"coefficients: all tensors of `{pattern}` are matched by an earlier pattern, and "
+                    "the first match is used; move it up"
                 )
             raise InputError(
                 f"coefficients: `{pattern}` matches no tensor; "
                 f"{nearest(pattern, [DEFAULT, *tensors])}"
             )
 
-    def heard(self, tensors: Sequence[str]) -> list[int]:
-        """Numbers of the parents that have a say in any of the tensors."""
+    def contributing(self, tensors: Sequence[str]) -> list[int]:
+        """Numbers of the parents with a coefficient above 0 for any of the tensors."""
         lists = [self.of(tensor) for tensor in tensors] if self.layers else [self.overall]
         parents = range(len(self.overall))
         return [number for number in parents if any(shares[number] > 0 for shares in lists)]
 
     def only(self, parents: Sequence[int]) -> Coefficients:
-        """Coefficients without the parents that are not `heard`."""
+        """Coefficients of these parents alone, of which all others have coefficient 0."""
         overall = tuple(self.overall[number] for number in parents)
         if any(share > 0 for number, share in enumerate(self.overall) if number not in parents):
-            # No tensor takes the overall coefficients; what they are for all else has to sum to 1.
+            # Then no tensor takes the overall coefficients; they still have to sum to 1.
             total = sum(overall)
             overall = tuple(share / total if total else 1 / len(parents) for share in overall)
         layers = tuple(
@@ -85,15 +86,16 @@ class Coefficients:
 def read_coefficients(
     given: Sequence[float] | Mapping[str, Sequence[float]] | None, parents: int
 ) -> Coefficients:
-    """Check what a caller gives as coefficients.
+    """Check and complete coefficients given by a caller.
 
     Args:
-        given: One a parent; or such lists by pattern of tensor names (``layers.0.*``), the first
-            that matches wins, and `DEFAULT` for the rest. None, or no default, weighs equally.
+        given: One number per parent; or a mapping from patterns of tensor names (``layers.0.*``)
+            to such lists, of which the first that matches is used, with `DEFAULT` for the rest.
+            None, or a mapping without a default: equal weights.
         parents: Number of parents.
 
     Raises:
-        InputError: A list does not weigh the parents.
+        InputError: Invalid coefficients, see `check_coefficients`.
     """
     if not isinstance(given, Mapping):
         return Coefficients(check_coefficients(given, parents))
@@ -109,15 +111,15 @@ def read_coefficients(
 def check_coefficients(
     coefficients: Any, parents: int, where: str = "coefficients"
 ) -> tuple[float, ...]:
-    """Equal coefficients by default; refuse what is not a weighting of the parents.
+    """Check one list of coefficients; equal ones by default.
 
     Args:
-        coefficients: Numbers, one a parent; None weighs equally.
+        coefficients: Numbers, one per parent; None: equal weights.
         parents: Number of parents.
-        where: What messages call the list.
+        where: Name of the list in error messages.
 
     Raises:
-        InputError: Not one number in [0, 1] a parent, or their sum is not 1.
+        InputError: Not one number in [0, 1] per parent, or their sum is not 1.
     """
     if coefficients is None:
         return (1.0 / parents,) * parents
@@ -128,7 +130,9 @@ def check_coefficients(
     except (TypeError, ValueError):
         raise InputError(f"{where}: expected numbers, received {coefficients!r}") from None
     if len(shares) != parents:
-        raise InputError(f"{where}: expected {parents}, one a parent, received {len(shares)}")
+        raise InputError(
+            f"{where}: expected {parents} numbers (one per parent), received {len(shares)}"
+        )
     if not all(math.isfinite(share) and 0 <= share <= 1 for share in shares):
         raise InputError(f"{where}: expected numbers in [0, 1], received {list(shares)}")
     if abs(sum(shares) - 1) > 1e-6:

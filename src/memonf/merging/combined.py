@@ -1,4 +1,4 @@
-"""What combining hands to a correction."""
+"""The result of combining, which a correction takes."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ class Combined:
 
     Attributes:
         params: State of the merged field.
-        figures: What combining reports.
-        mix_statistics: Statistics of the aligned parents -> those that the merged units are to
-            have, where a unit is not simply the average of the parents' units of its place.
+        figures: Figures for the report.
+        mix_statistics: Statistics of the aligned parents -> target statistics of the merged units;
+            None where each merged unit is the average of the parents' units at its slot.
     """
 
     params: Params

@@ -1,9 +1,9 @@
-"""The symmetry of a network, read off its own forward pass.
+"""The symmetry of a network, derived from its own forward pass.
 
-`find_symmetry` traces a network once and says which slices of which axes of which tensors carry the
-same hidden units (`Group`), and what else can be done to each unit without changing what the
-network computes (`Gauge`). `Element` is one such change, `transform` makes it, `verify` checks
-that it changes nothing. Nothing is declared by the architecture.
+`find_symmetry` traces a network once. It lists which slices of which tensor axes carry the same
+hidden units (`Group`), and which further changes of a unit leave the network's function as it is
+(`Gauge`). `Element` is one such change, `transform` applies it to params, and `verify` checks that
+the outputs stay the same. An architecture declares nothing.
 """
 
 from .elements import (

@@ -1,10 +1,10 @@
-"""One memory seen twice: values that share it, and tensors with several names or uses.
+"""Aliasing: values that share memory, and tensors with several names or uses.
 
-A step that writes in place changes every value that shares the memory; if one of these is read
-afterwards, what the step did cannot be told from the graph, and its units stay as they are
-(`Memory`). A tensor of the network that is used twice moves with both uses; if the uses differ, or
-the state holds it under two names, or some step uses it in an unknown way, it stays as it is
-(`Uses`).
+A step that writes in place changes every value that shares its memory. If one of these values is
+read afterwards, the graph does not show what the step did, and the units involved are fixed
+(`Memory`). A tensor of the network that is used twice is changed consistently with both uses. It is
+fixed if the uses differ, if the state dict holds it under two names, or if a step uses it in an
+unknown way (`Uses`).
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from .functions import AUGMENTED, MODULES, VIEWS, called_name
 
 __all__ = ["Memory", "Uses"]
 
-#: What a step does, and the tensors that it does it with.
+#: Kind of a step, and the tensors of the network that it uses.
 Use: TypeAlias = tuple[str | None, ...]
 
 
@@ -28,10 +28,11 @@ class Memory:
 
     def __init__(self, graph: fx.Graph, modules: Mapping[str, nn.Module]) -> None:
         self.modules = modules
+        #: Step -> its number in the graph.
         self.places = {node: place for place, node in enumerate(graph.nodes)}
 
     def overwritten(self, node: fx.Node) -> list[fx.Node]:
-        """Values that a step reads or overwrites, if one that it overwrites is read later."""
+        """Values that a step reads or overwrites, if an overwritten value is read later."""
         if not self.in_place(node):
             return []
         shared = self.aliases(node)
@@ -53,7 +54,7 @@ class Memory:
         )
 
     def aliases(self, node: fx.Node) -> set[fx.Node]:
-        """Earlier values that may share memory with the one that a step overwrites."""
+        """Earlier values that may share memory with the value that a step overwrites."""
         pairs = [
             {step, step.all_input_nodes[0]}
             for step, place in self.places.items()
@@ -77,21 +78,22 @@ class Uses:
     """Which steps use which tensors of a network, and how."""
 
     def __init__(self, tensors: Mapping[str, Tensor]) -> None:
-        #: What the first step of each use read, and that step.
+        #: Use -> the input of its first step, and that step.
         self.first: dict[Use, tuple[fx.Node, fx.Node]] = {}
         self.of_tensor: dict[str, Use] = {}
-        #: (step, tensor) whose effect is known.
+        #: (step, tensor) pairs whose effect is known.
         self.followed: set[tuple[fx.Node, str]] = set()
-        #: Tensors with two kinds of use, or under two names: they stay as they are.
+        #: Tensors with two kinds of use, or with two names: they must not be changed.
         self.pinned = repeated(tensors)
 
     def note(
         self, node: fx.Node, source: fx.Node, kind: str, tensors: Sequence[str | None]
     ) -> tuple[fx.Node, fx.Node] | None:
-        """Note what a step does with tensors; two kinds of use pin them.
+        """Record how a step uses tensors; tensors with two kinds of use are pinned.
 
         Returns:
-            What the first step that did the same read, and that step; None if this is the first.
+            The input of the first step with the same use, and that step; None if this step is the
+            first.
         """
         use = (kind, *tensors)
         for tensor in tensors:
@@ -104,7 +106,7 @@ class Uses:
         return earlier
 
     def unmovable(self, graph: fx.Graph, modules: Mapping[str, nn.Module]) -> set[str]:
-        """Tensors that must stay as they are, all steps of a graph considered."""
+        """Tensors that must not be changed, given all steps of a graph."""
         out = set(self.pinned)
         for node in graph.nodes:
             if node.op == "get_attr":
@@ -112,8 +114,9 @@ class Uses:
                 if any((user, name) not in self.followed for user in node.users):
                     out.add(name)
             elif node.op == "call_module":
-                own = (f"{node.target}.{key}" for key in modules[str(node.target)].state_dict())
-                out.update(name for name in own if (node, name) not in self.followed)
+                keys = modules[str(node.target)].state_dict()
+                of_module = (f"{node.target}.{key}" for key in keys)
+                out.update(name for name in of_module if (node, name) not in self.followed)
         return out
 
 

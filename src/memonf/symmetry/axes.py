@@ -1,7 +1,7 @@
-"""The last axes of all traced values: what they hold, where they are cut, what moves together.
+"""The last axis of every traced value: its pieces, its cuts, and which axes share an order.
 
-Values that are not made of hidden units have no entry. An entry may be out of date, since its units
-may have been cut or united by a later step; `Axes.pieces` brings it up to date.
+Values without hidden units have no entry. An entry may be out of date, because a later step may
+have split or joined its units; `TracedAxes.pieces` updates it.
 """
 
 from __future__ import annotations
@@ -25,15 +25,15 @@ from .carriers import (
 )
 from .shapes import Shapes
 
-__all__ = ["Axes"]
+__all__ = ["TracedAxes"]
 
 
-class Axes:
-    """The last axis of every traced value that is made of hidden units.
+class TracedAxes:
+    """The last axis of every traced value that consists of hidden units.
 
     Args:
-        name: The network's name, for errors.
-        shapes: What is known of the values' shapes.
+        name: The network's name, for error messages.
+        shapes: Known shapes of the values.
     """
 
     def __init__(self, name: str, shapes: Shapes) -> None:
@@ -47,17 +47,17 @@ class Axes:
         return node in self.known
 
     def refuse(self, reason: str) -> InputError:
-        """The error that says why this network cannot be followed."""
+        """The error for a network whose forward pass cannot be followed, for this reason."""
         return InputError(f"field `{self.name}`: {reason}; `distill` can merge it")
 
     # --- reading and writing ----------------------------------------------------------------------
 
     def any_known(self, nodes: Iterable[fx.Node]) -> bool:
-        """Whether any of the values is made of hidden units."""
+        """Whether any of the values consists of hidden units."""
         return any(node in self.known for node in nodes)
 
     def put(self, node: fx.Node, axis: Axis) -> None:
-        """Say what a value holds, and remember that its units can be read there last."""
+        """Set the axis of a value, and record it as the last value that holds its units."""
         self.known[node] = axis
         for start, piece in with_starts(self.pieces(node)):
             if piece.units is not None:
@@ -66,27 +66,27 @@ class Axes:
                 return
 
     def pieces(self, node: fx.Node) -> Axis:
-        """The last axis of a value as it is known now."""
+        """The last axis of a value, up to date."""
         axis = [now for piece in self.known[node] for now in current(piece)]
         self.known[node] = axis
         return axis
 
     def pieces_or_rest(self, node: fx.Node) -> Axis:
-        """Last axis of a value; what is not made of hidden units is one piece without."""
+        """Last axis of a value; a value without hidden units is one piece without units."""
         return self.pieces(node) if node in self.known else [Piece(self.shapes.width(node))]
 
     def width(self, node: fx.Node) -> int | None:
-        """Length of a value's last axis, if it is made of hidden units and that is known."""
+        """Length of a value's last axis; None if it has no hidden units or an unknown length."""
         if node not in self.known:
             return None
         sizes = [piece.size for piece in self.pieces(node)]
         return None if UNKNOWN in sizes else sum(sizes)
 
     def resolved(self, source: fx.Node, total: int, reader: str) -> Axis:
-        """The pieces of a value whose whole width its reader tells.
+        """The pieces of a value whose total width is given by the layer that reads it.
 
         Raises:
-            InputError: The width does not fit, or leaves two unknown ones open.
+            InputError: The widths do not add up, or more than one of them is unknown.
         """
         pieces = self.pieces(source)
         if all(piece.units is None for piece in pieces):
@@ -102,21 +102,21 @@ class Axes:
             pieces[place] = Piece(rest)
         if (rest < 0) if unknown else (rest != 0):
             raise self.refuse(
-                f"`{reader}` reads {total} features, its inputs make {total - rest}: values are "
-                "joined in a way that cannot be followed"
+                f"`{reader}` expects {total} input features, but its inputs have {total - rest}: "
+                "values are joined in a way that cannot be followed"
             )
         return pieces
 
     # --- cutting ----------------------------------------------------------------------------------
 
     def stretch(self, node: fx.Node, start: int, stop: int) -> Axis:
-        """The pieces between two places of the last axis, cut where needed."""
+        """The pieces between two positions of the last axis, split where needed."""
         for place in (start, stop):
             self.cut(node, place)
         return [piece for at, piece in with_starts(self.pieces(node)) if start <= at < stop]
 
     def cut(self, node: fx.Node, place: int) -> None:
-        """Make a place of the last axis the border of two pieces."""
+        """Split the piece at a position of the last axis."""
         for index, (start, piece) in enumerate(with_starts(self.pieces(node))):
             inside = place - start
             if 0 < inside < piece.size:
@@ -128,18 +128,18 @@ class Axes:
                 return
 
     def borders(self, node: fx.Node) -> set[int]:
-        """Where the pieces of a value end."""
+        """Positions at which the pieces of a value end."""
         return set(accumulate(piece.size for piece in self.pieces(node)))
 
     # --- moving together --------------------------------------------------------------------------
 
     def tie(self, left: fx.Node, right: fx.Node, allowed: frozenset[str] = FREE) -> Axis:
-        """Two values move together; returns the axis of their sum."""
+        """Give two values one unit order; returns the axis of their sum."""
         pairs = zip(*self.aligned_pieces(left, right), strict=True)
-        return [tie_pieces(mine, other, allowed) for mine, other in pairs]
+        return [tie_pieces(one, other, allowed) for one, other in pairs]
 
     def aligned_pieces(self, left: fx.Node, right: fx.Node) -> tuple[Axis, Axis]:
-        """Pieces of two values of one width, cut at the same places.
+        """Pieces of two values of equal width, split at the same positions.
 
         Raises:
             InputError: The widths differ.
@@ -154,9 +154,10 @@ class Axes:
             return [Piece(UNKNOWN)], [Piece(UNKNOWN)]
         if widths[0] != widths[1]:
             raise self.refuse(
-                f"`{left.name}` and `{right.name}` move together but have different widths"
+                f"`{left.name}` and `{right.name}` must share one unit order but have different "
+                f"widths, {widths[0]} and {widths[1]}"
             )
-        # Cutting one may cut the other where both hold the same units, elsewhere.
+        # Splitting one may split the other, at another position, where both hold the same units.
         while (here := self.borders(left)) != (there := self.borders(right)):
             for place in there - here:
                 self.cut(left, place)
@@ -164,7 +165,7 @@ class Axes:
                 self.cut(right, place)
         return self.pieces(left), self.pieces(right)
 
-    # --- staying as they are ----------------------------------------------------------------------
+    # --- fixing -----------------------------------------------------------------------------------
 
     def fix_all(self, nodes: Iterable[fx.Node]) -> None:
         """See `fix`."""
@@ -172,7 +173,7 @@ class Axes:
             self.fix(node)
 
     def fix(self, node: fx.Node) -> None:
-        """The order and size of these units can be seen from outside."""
+        """Fix a value's units: their order and scale affect the network's outputs."""
         for axis in self.parts.get(node, [self.known.get(node, [])]):
             for piece in axis:
                 for now in current(piece):
@@ -181,24 +182,24 @@ class Axes:
 
 
 def beside(axis: Axis) -> Axis:
-    """The axis of a value without units that is added to, or multiplied by, one with units."""
+    """The axis of a value without units that is added to, or multiplied with, one with units."""
     sizes = [piece.size for piece in axis]
-    # Both may be of width 1 and this one not: then the units are repeated.
+    # If the units have width 1 and this value has not, the units are broadcast.
     return [Piece(UNKNOWN)] if sizes == [1] else [Piece(size) for size in sizes]
 
 
-def tie_pieces(mine: Piece, other: Piece, allowed: frozenset[str]) -> Piece:
-    """Two pieces move together; without units in one of them, the other's cannot move."""
-    if mine.units is None or other.units is None:
-        for piece in (mine, other):
+def tie_pieces(one: Piece, other: Piece, allowed: frozenset[str]) -> Piece:
+    """Give two pieces one unit order; if one piece has no units, those of the other are fixed."""
+    if one.units is None or other.units is None:
+        for piece in (one, other):
             if piece.units is not None:
                 piece.units.fix()
-        return Piece(UNKNOWN if UNKNOWN in (mine.size, other.size) else mine.size)
-    assert mine.factor is not None
+        return Piece(UNKNOWN if UNKNOWN in (one.size, other.size) else one.size)
+    assert one.factor is not None
     assert other.factor is not None
-    join_units(mine.units, other.units)
-    for piece in (mine, other):
+    join_units(one.units, other.units)
+    for piece in (one, other):
         assert piece.factor is not None
         piece.factor.allow(allowed)
-    join_factors(mine.factor, other.factor)
-    return Piece(mine.size, mine.units.root(), mine.factor.root())
+    join_factors(one.factor, other.factor)
+    return Piece(one.size, one.units.root(), one.factor.root())

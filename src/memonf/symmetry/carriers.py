@@ -1,10 +1,10 @@
 """What the last axis of a traced value carries: pieces, their units and their factors.
 
-The last axis is a list of pieces (`Piece`): stretches of hidden units with one order (`Units`), or
-stretches without (inputs, encodings). Besides its units, each piece carries a factor (`Factor`):
-one unknown per unit, by which the value could be multiplied if `rows` were multiplied and `columns`
-divided by it. Units and factors are shared by all values that hold them. They can be cut in two,
-and two of them can turn out to be the same; `current` says what a piece has become since.
+The last axis is a list of pieces (`Piece`): ranges of hidden units with one order (`Units`), or
+ranges without hidden units (inputs, encodings). A piece with units also has a factor (`Factor`):
+one unknown per unit, by which the value would be multiplied if `rows` were multiplied and `columns`
+divided by it. All values that hold the same units share one `Units` and one `Factor` object. Later
+steps may split these objects in two or join two of them; `current` returns the up-to-date pieces.
 """
 
 from __future__ import annotations
@@ -35,14 +35,14 @@ __all__ = [
     "UNKNOWN",
 ]
 
-#: What a factor may be; the empty set says that it must be 1.
+#: Allowed kinds of a factor; the empty set means that it must be 1.
 FREE = frozenset({"linear", "scale", "sign"})
 DIAGONAL = frozenset({"scale", "sign"})
 SCALE = frozenset({"scale"})
 SIGN = frozenset({"sign"})
 ONE: frozenset[str] = frozenset()
 
-#: Width of a value that is neither hidden units nor of known shape; deduced where it is read.
+#: Width of a value without hidden units and of unknown shape; deduced from the layer that reads it.
 UNKNOWN = -1
 
 C = TypeVar("C", bound="Carrier")
@@ -50,14 +50,20 @@ C = TypeVar("C", bound="Carrier")
 
 @dataclass(eq=False)
 class Carrier:
-    """Something that all units of a stretch have, and that may turn out to be another's."""
+    """Base of `Units` and `Factor`: an object of a range of units that can be joined or split.
+
+    Attributes:
+        size: Number of units.
+        joined: The object that this one was joined into.
+        parts: The two objects that this one was split into.
+    """
 
     size: int
     joined: Any = None
     parts: tuple[Any, ...] = ()
 
     def root(self: C) -> C:
-        """The one that stands for all united with this one."""
+        """The object that represents all objects joined with this one."""
         return self if self.joined is None else self.joined.root()
 
 
@@ -66,12 +72,12 @@ class Units(Carrier):
     """Units with one order.
 
     Attributes:
-        name: The dense layer that makes them.
-        start: Where they start among that layer's units.
-        slices: Every axis that carries them.
-        factors: Every factor that some value has on them.
-        fixed: Their order can be seen from outside.
-        readout: The last value that holds them, and where they start in it.
+        name: The dense layer that produces them.
+        start: Index of the first of them among that layer's units.
+        slices: Every slice of a tensor axis that carries them.
+        factors: Every factor that a value has on them.
+        fixed: Whether their order affects the network's outputs, so that it must not change.
+        readout: The last value that holds them, and the index of the first of them in it.
     """
 
     name: str = ""
@@ -82,7 +88,7 @@ class Units(Carrier):
     readout: tuple[str, int] = ("", 0)
 
     def add_factor(self, factor: Factor) -> Factor:
-        """Note one more factor on these units, and return it."""
+        """Add a factor on these units, and return it."""
         self.factors.append(factor)
         return factor
 
@@ -99,11 +105,11 @@ class Factor(Carrier):
     """One unknown factor per unit.
 
     Attributes:
-        allowed: What it may be.
+        allowed: Kinds that it may be of.
         rows: Slices that are multiplied by it.
         columns: Slices that are divided by it.
         turned: For a sine layer's output: (factor of its input, half a turn of its bias).
-        united: Two values were found to share it.
+        united: Whether two values share it.
     """
 
     allowed: frozenset[str] = FREE
@@ -113,7 +119,7 @@ class Factor(Carrier):
     united: bool = False
 
     def allow(self, kinds: frozenset[str]) -> None:
-        """Narrow what this factor may be."""
+        """Restrict this factor to these kinds."""
         root = self.root()
         root.allowed &= kinds
         for part in root.parts:
@@ -122,14 +128,14 @@ class Factor(Carrier):
 
 @dataclass(frozen=True)
 class Piece:
-    """A stretch of the last axis of a value.
+    """A range of the last axis of a value.
 
     Attributes:
         size: Its length.
-        units: Whose units it holds; None for inputs.
+        units: The units that it holds; None for inputs.
         factor: Their factor; None for inputs.
-        bias: For a dense layer's bare output: its bias.
-        gain: The constant that this output was multiplied by since.
+        bias: Name of the bias, if the value is a dense layer's output times a constant.
+        gain: That constant.
     """
 
     size: int
@@ -139,7 +145,7 @@ class Piece:
     gain: float = 1.0
 
     def changed(self, factor: Factor | None) -> Piece:
-        """The same units with this factor, and no dense layer's bare output any more."""
+        """The same units with this factor, no longer marked as a dense layer's output."""
         return Piece(self.size, self.units, factor)
 
 
@@ -148,31 +154,31 @@ Axis: TypeAlias = list[Piece]
 
 
 def with_starts(axis: Axis) -> Iterator[tuple[int, Piece]]:
-    """Each piece with the place where it starts."""
+    """Pairs of (start index, piece)."""
     return zip(accumulate((piece.size for piece in axis), initial=0), axis, strict=False)
 
 
 def current(piece: Piece) -> Axis:
-    """A piece as it is known now: cut and united since it was made."""
+    """The up-to-date pieces of a piece whose units may have been split or joined."""
     if piece.units is None or piece.factor is None:
         return [piece]
     units, factor = piece.units.root(), piece.factor.root()
     if not units.parts:
         return [replace(piece, units=units, factor=factor)]
     halves = [
-        replace(piece, size=part.size, units=part, factor=its_factor)
-        for part, its_factor in zip(units.parts, factor.parts, strict=True)
+        replace(piece, size=part.size, units=part, factor=part_factor)
+        for part, part_factor in zip(units.parts, factor.parts, strict=True)
     ]
     return [now for half in halves for now in current(half)]
 
 
 def leaves(units: Units) -> list[Units]:
-    """The uncut stretches that a stretch was cut into."""
+    """The ranges of units that a range was split into, none of which is split further."""
     return [leaf for part in units.parts for leaf in leaves(part)] if units.parts else [units]
 
 
 def split_units(units: Units, at: int) -> None:
-    """Cut a stretch of units, and all its factors, in two."""
+    """Split a range of units, and all its factors, in two."""
     value, place = units.readout
     firsts, seconds = cut_slices(units.slices, at)
     first = replace(units, size=at, slices=firsts, factors=[])
@@ -189,17 +195,17 @@ def split_units(units: Units, at: int) -> None:
     for root in roots:
         if not root.parts:
             root.parts = split_factor(root, at)
-        for part, its_factor in zip(units.parts, root.parts, strict=True):
-            part.factors.append(its_factor)
+        for part, part_factor in zip(units.parts, root.parts, strict=True):
+            part.factors.append(part_factor)
     for root in roots:
         if root.turned is not None:
             inner, half_turn = root.turned
-            for its_factor, its_inner in zip(root.parts, inner.root().parts, strict=True):
-                its_factor.turned = (its_inner, half_turn)
+            for part_factor, part_inner in zip(root.parts, inner.root().parts, strict=True):
+                part_factor.turned = (part_inner, half_turn)
 
 
 def split_factor(factor: Factor, at: int) -> tuple[Factor, Factor]:
-    """The two halves of a factor; a map of all units together is none of a half's."""
+    """The two halves of a factor; a half no longer allows a linear map of all units together."""
     halves = (cut_slices(factor.rows, at), cut_slices(factor.columns, at))
     (first_rows, second_rows), (first_columns, second_columns) = halves
     whole = replace(factor, allowed=factor.allowed - {"linear"}, turned=None)
@@ -217,7 +223,7 @@ def cut_slices(parts: list[AxisSlice], at: int) -> tuple[list[AxisSlice], list[A
 
 
 def join_units(one: Units, other: Units) -> None:
-    """Two stretches turn out to be in one order."""
+    """Give two ranges of units one order."""
     keep, drop = one.root(), other.root()
     if keep is drop:
         return
@@ -228,13 +234,13 @@ def join_units(one: Units, other: Units) -> None:
 
 
 def join_factors(one: Factor, other: Factor) -> None:
-    """Two factors turn out to be the same."""
+    """Make two factors one."""
     keep, drop = one.root(), other.root()
     keep.united = drop.united = True
     if keep is drop:
         return
     for factor in (keep, drop):
-        if factor.turned is not None:  # an odd function like any other
+        if factor.turned is not None:  # from here on treated like any odd function
             inner, _ = factor.turned
             factor.turned = None
             join_factors(factor, inner)

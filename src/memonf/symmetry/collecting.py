@@ -1,21 +1,21 @@
-"""What is left when all steps have been followed: the groups that are free, and their gauges."""
+"""Collecting the result of tracing: the groups that are free, and their gauges."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable
 
 from .carriers import Factor, Units, join_factors, leaves
-from .groups import Gauge, Group, Kind
+from .groups import Gauge, GaugeKind, Group
 
 __all__ = ["groups_of"]
 
 
 def groups_of(units: Iterable[Units], unmovable: set[str]) -> tuple[Group, ...]:
-    """The groups that are free to move.
+    """The groups whose units can be reordered.
 
     Args:
-        units: What each dense layer makes, in the order of the forward pass.
-        unmovable: Tensors that must stay as they are.
+        units: Units of each dense layer, in the order of the forward pass.
+        unmovable: Tensors that must not be changed.
     """
     return tuple(
         Group(name_of(leaf, whole), leaf.size, tuple(leaf.slices), gauges_of(leaf), *leaf.readout)
@@ -28,14 +28,14 @@ def groups_of(units: Iterable[Units], unmovable: set[str]) -> tuple[Group, ...]:
 
 
 def name_of(leaf: Units, whole: Units) -> str:
-    """The layer's name, with the stretch of it if it was cut."""
+    """The layer's name, with the range of its units if they were split."""
     if leaf.size == whole.size:
         return leaf.name
     return f"{leaf.name}[{leaf.start}:{leaf.start + leaf.size}]"
 
 
 def gauges_of(units: Units) -> tuple[Gauge, ...]:
-    """The gauges of a group: what is left of its factors."""
+    """The gauges of a group, one or more for each free factor."""
     drop_impossible_turns(units)
     factors = roots(units)
     inner_ones = {factor.turned[0].root() for factor in factors if factor.turned is not None}
@@ -45,25 +45,26 @@ def gauges_of(units: Units) -> tuple[Gauge, ...]:
 
 
 def roots(units: Units) -> list[Factor]:
-    """The different factors on a stretch of units, in order."""
+    """The distinct factors on a range of units, in order."""
     return list(dict.fromkeys(factor.root() for factor in units.factors))
 
 
 def drop_impossible_turns(units: Units) -> None:
-    """A sine whose input is also seen elsewhere is an odd function like any other."""
+    """Treat a sine whose input is also read elsewhere as any odd function."""
     factors = roots(units)
     inners = [factor.turned[0].root() for factor in factors if factor.turned is not None]
     for factor in factors:
         if factor.turned is not None:
             inner = factor.turned[0].root()
-            # Turns need a sine that alone reads the layer, and nothing more that follows its sign.
+            # Turns need a sine that is the only reader of its layer, and no other tensor that
+            # changes with its sign.
             alone = inners.count(inner) == 1 and not inner.columns and not inner.united
             if not alone or factor.united or factor.rows or "sign" not in inner.allowed:
                 join_factors(factor, inner)
 
 
 def gauges_from(factor: Factor) -> list[Gauge]:
-    """The gauges that one factor stands for."""
+    """The gauges of one factor."""
     columns = tuple(factor.columns)
     if factor.turned is not None:
         inner, half_turn = factor.turned
@@ -72,5 +73,5 @@ def gauges_from(factor: Factor) -> list[Gauge]:
     rows = tuple(factor.rows)
     if "linear" in factor.allowed:
         return [Gauge("linear", rows, columns)]
-    kinds: tuple[Kind, ...] = ("scale", "sign")
+    kinds: tuple[GaugeKind, ...] = ("scale", "sign")
     return [Gauge(kind, rows, columns) for kind in kinds if kind in factor.allowed]

@@ -1,4 +1,4 @@
-"""Elements of a symmetry: what is done to params without changing what the network computes."""
+"""Elements of a symmetry: changes of params that leave the network's function as it is."""
 
 from __future__ import annotations
 
@@ -26,6 +26,11 @@ __all__ = [
 class Element:
     """One element of a symmetry: units are reordered, then each gauge acts on the slots.
 
+    Example:
+        >>> swap = Element(perms={"layers.0": torch.tensor([1, 0])})
+        >>> swap.gauges
+        {}
+
     Attributes:
         perms: Group -> permutation (units,); groups that are left out keep their order.
         gauges: Group -> gauge number -> value. ``scale`` and ``sign``: factors (units,);
@@ -38,9 +43,16 @@ class Element:
 
 
 def random_element(symmetry: Symmetry, generator: torch.Generator) -> Element:
-    """A random element: any order, factors of ½ to 2, any signs, up to two turns.
+    """A random element: any order, factors of ½ to 2, any signs, up to two half turns.
 
-    Maps of linear groups are orthogonal with factors of ½ to 2, so that float noise stays small.
+    The maps of linear groups are orthogonal matrices times factors of ½ to 2, so that float noise
+    stays small.
+
+    Example:
+        >>> symmetry = find_symmetry(build_field("tiny_nerf"))
+        >>> element = random_element(symmetry, torch.Generator().manual_seed(0))
+        >>> sorted(element.perms) == sorted(group.name for group in symmetry.groups)
+        True
     """
 
     def factors(size: int) -> Tensor:
@@ -68,7 +80,15 @@ def random_element(symmetry: Symmetry, generator: torch.Generator) -> Element:
 
 
 def inverse(element: Element, symmetry: Symmetry) -> Element:
-    """The element that takes another back."""
+    """The inverse of an element.
+
+    Example:
+        >>> symmetry = find_symmetry(build_field("tiny_nerf"))
+        >>> element = random_element(symmetry, torch.Generator().manual_seed(0))
+        >>> perm = element.perms["layers.0"]
+        >>> torch.equal(inverse(element, symmetry).perms["layers.0"], perm.argsort())
+        True
+    """
     perms = {name: perm.argsort() for name, perm in element.perms.items()}
     kinds = {group.name: [gauge.kind for gauge in group.gauges] for group in symmetry.groups}
 
@@ -91,7 +111,18 @@ def inverse(element: Element, symmetry: Symmetry) -> Element:
 
 
 def transform(params: Mapping[str, Tensor], symmetry: Symmetry, element: Element) -> Params:
-    """Params of the same function in another guise; computed in float64, inputs untouched."""
+    """Equivalent params: those of the same function, changed by an element.
+
+    Computed in float64 and rounded once; the inputs stay as they are.
+
+    Example:
+        >>> field = build_field("tiny_nerf")
+        >>> symmetry = find_symmetry(field)
+        >>> element = random_element(symmetry, torch.Generator().manual_seed(0))
+        >>> equivalent = transform(field.state_dict(), symmetry, element)
+        >>> torch.equal(equivalent["layers.0.weight"], field.state_dict()["layers.0.weight"])
+        False
+    """
     out = dict(params)
     for group in symmetry.groups:
         values = element.gauges.get(group.name, {})
@@ -106,7 +137,7 @@ def transform(params: Mapping[str, Tensor], symmetry: Symmetry, element: Element
 
 
 def act(params: Params, gauge: Gauge, value: Tensor) -> None:
-    """Let one gauge change params, replacing the tensors that it changes."""
+    """Apply one gauge to params; the tensors that it changes are replaced."""
     reference = params[(gauge.rows or gauge.columns)[0].tensor]
     value = value.to(reference)
     if gauge.kind == "linear":
@@ -122,7 +153,7 @@ def act(params: Params, gauge: Gauge, value: Tensor) -> None:
         shift = turns * gauge.half_turn
         # sin(r z + k π) = r (−1)^k sin z for r = ±1.
     for part in gauge.rows:
-        # Only the bias is as long as the units are many and has no other axis.
+        # The shift is added to the bias, the only row slice with one axis.
         moved = shift if params[part.tensor].ndim == 1 else None
         replace_slice(
             params,
@@ -136,7 +167,7 @@ def act(params: Params, gauge: Gauge, value: Tensor) -> None:
 
 
 def replace_slice(params: Params, part: AxisSlice, change) -> None:  # type: ignore[no-untyped-def]
-    """Change the entries of one slice, seen as rows (units, rest)."""
+    """Change the entries of one slice, viewed as rows (units, rest)."""
     tensor = params[part.tensor].clone()
     view = tensor.movedim(part.axis, 0)[part.start : part.stop]
     view.copy_(change(view.flatten(1) if view.ndim > 1 else view[:, None]).reshape(view.shape))
@@ -144,7 +175,12 @@ def replace_slice(params: Params, part: AxisSlice, change) -> None:  # type: ign
 
 
 def in_double(params: Mapping[str, Tensor]) -> Params:
-    """Floating-point params in float64."""
+    """Params with floating-point tensors converted to float64.
+
+    Example:
+        >>> in_double({"weight": torch.zeros(2), "steps": torch.tensor(3)})["weight"].dtype
+        torch.float64
+    """
     return {
         name: tensor.double() if tensor.is_floating_point() else tensor
         for name, tensor in params.items()
@@ -152,7 +188,17 @@ def in_double(params: Mapping[str, Tensor]) -> Params:
 
 
 def permute(params: Mapping[str, Tensor], symmetry: Symmetry, perms: Permutations) -> Params:
-    """Reorder hidden units: slot i of each group receives unit `perm[i]`; inputs are untouched."""
+    """Reorder hidden units: slot i of each group receives unit `perm[i]`; inputs are untouched.
+
+    Example:
+        >>> field = build_field("tiny_nerf")
+        >>> symmetry = find_symmetry(field)
+        >>> perms = symmetry.random(torch.Generator().manual_seed(0))
+        >>> bias = field.state_dict()["layers.0.bias"]
+        >>> permuted = permute(field.state_dict(), symmetry, perms)
+        >>> torch.equal(permuted["layers.0.bias"], bias[perms["layers.0"]])
+        True
+    """
     out = dict(params)
     for group in symmetry.groups:
         for name in {part.tensor: None for part in group.slices}:
@@ -161,7 +207,15 @@ def permute(params: Mapping[str, Tensor], symmetry: Symmetry, perms: Permutation
 
 
 def permute_tensor(tensor: Tensor, name: str, group: Group, perms: Permutations) -> Tensor:
-    """Reorder one group's units along the axes of the tensor called `name`."""
+    """Reorder one group's units along the axes of the tensor called `name`.
+
+    Example:
+        >>> part = AxisSlice("bias", 0, 0, 3)
+        >>> group = Group("layer", 3, (part,), (), "layer")
+        >>> perms = {"layer": torch.tensor([2, 0, 1])}
+        >>> permute_tensor(torch.tensor([10, 11, 12]), "bias", group, perms)
+        tensor([12, 10, 11])
+    """
     for part in group.slices:
         if part.tensor == name:
             index = torch.arange(tensor.shape[part.axis], device=tensor.device)

@@ -1,8 +1,8 @@
-"""The functions and modules that are known, and which factors they let pass.
+"""Known functions and modules, and the factors with which each commutes.
 
-A function that stands in no table here fixes the units that it reads, so that a missing entry costs
-a symmetry and never correctness. To teach the tracer a new activation, add its name to
-`ELEMENTWISE` and, if it has a module, that to `MODULES`.
+A function that is missing from these tables fixes the units that it reads: a missing entry loses
+symmetry, never correctness. To add an activation, add its name to `ELEMENTWISE` and, if it has a
+module, the module to `MODULES`.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ __all__ = [
     "says_nothing_of_entries",
 ]
 
-#: Functions of each entry alone, by name: the factors that they let pass.
+#: Elementwise functions, by name: the kinds of factor that pass through them.
 ELEMENTWISE = {
     **dict.fromkeys(("relu", "leaky_relu"), SCALE),
     **dict.fromkeys(("tanh", "sin", "atan", "arctan", "asinh", "sinh", "erf", "softsign"), SIGN),
@@ -41,27 +41,27 @@ ELEMENTWISE = {
     ),
     **dict.fromkeys(("contiguous", "clone", "detach", "float", "dropout", "identity"), FREE),
 }  # fmt: skip
-#: Modules of each entry alone, and the function that each computes.
+#: Elementwise modules, and the function that each computes.
 MODULES: dict[type[nn.Module], str] = {
     nn.ReLU: "relu", nn.LeakyReLU: "leaky_relu", nn.Tanh: "tanh", nn.Softsign: "softsign",
     nn.Sigmoid: "sigmoid", nn.SiLU: "silu", nn.GELU: "gelu", nn.Softplus: "softplus",
     nn.ELU: "elu", nn.SELU: "selu", nn.CELU: "celu", nn.Mish: "mish", nn.ReLU6: "relu6",
     nn.Hardswish: "hardswish", nn.Identity: "identity", nn.Dropout: "dropout",
 }  # fmt: skip
-#: Norm -> the factors that its input may have. Batch norm divides by a deviation that grows with
-#: the factor (but for a small constant), so that only signs are taken back exactly.
+#: Norm -> the kinds of factor that its input may have. Batch norm divides by a deviation that is
+#: proportional to the factor except for ε, so that only signs pass exactly.
 NORMS: dict[type[nn.Module], frozenset[str]] = {
     nn.BatchNorm1d: SIGN, nn.LayerNorm: ONE, nn.RMSNorm: SIGN,
 }  # fmt: skip
-#: Elementwise functions that are no activation.
+#: Elementwise functions that are not activations.
 TRANSPARENT = {name for name, passed in ELEMENTWISE.items() if passed == FREE}
-#: Functions that put values side by side, and that cut them.
+#: Functions that concatenate values, and that split them.
 JOINING = {"cat", "concat", "concatenate"}
 SPLITTING = {"split", "chunk"}
 ARITHMETIC = {"add", "sub", "mul", "div", "truediv", "neg"}
-#: Functions that may hand out the memory that they were given.
+#: Functions whose result may share memory with their input.
 VIEWS = TRANSPARENT | SPLITTING | {"getitem"}
-#: Functions whose values have as many axes as what they read.
+#: Functions whose result has as many axes as their input.
 RANK_KEEPING = ELEMENTWISE.keys() | VIEWS | JOINING | ARITHMETIC | {"linear"}
 #: Augmented assignments, which change tensors in place.
 AUGMENTED = {
@@ -69,28 +69,28 @@ AUGMENTED = {
     for name in ("iadd", "isub", "imul", "itruediv", "ifloordiv", "imod", "ipow", "imatmul",
                  "iand", "ior", "ixor")
 }  # fmt: skip
-#: Attributes of a value that say nothing of its entries.
+#: Attributes of a value that do not depend on its entries.
 OUTER_ATTRIBUTES = {"shape", "dtype", "device", "ndim", "requires_grad", "is_cuda", "layout"}
 
 
 def called_name(node: fx.Node) -> str:
-    """Name of what a step calls, alike for functions, methods and changes in place."""
+    """Name of the function that a step calls; the same for functions, methods, in-place forms."""
     if node.op == "call_method":
         return str(node.target).rstrip("_")
     home = getattr(node.target, "__module__", None) or "torch"
     name = str(getattr(node.target, "__name__", node.target)).rstrip("_")
     if node.op != "call_function" or home.split(".")[0] not in ("torch", "_operator", "builtins"):
-        return ""  # somebody's own function: its name says nothing
+        return ""  # not a torch function: its name says nothing about what it does
     return name.removeprefix("i") if name in ("iadd", "imul", "isub", "itruediv") else name
 
 
 def argument(node: fx.Node, place: int, name: str, default: Any = None) -> Any:
-    """An argument of a step, given by place or by name."""
+    """An argument of a step, given by position or by name."""
     return node.args[place] if len(node.args) > place else node.kwargs.get(name, default)
 
 
 def says_nothing_of_entries(node: fx.Node, called: str) -> bool:
-    """Whether a step asks for a value's form alone, which no order or factor changes."""
+    """Whether a step reads only a value's shape or type, which no order or factor changes."""
     if called == "getattr":
         return node.args[1] in OUTER_ATTRIBUTES
     return called in ("size", "dim")

@@ -1,4 +1,4 @@
-"""Running a traced forward pass and looking inside."""
+"""Running a traced forward pass and recording its intermediate values."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ __all__ = ["record"]
 
 
 class _Recorder(fx.Interpreter):
-    """Runs a traced forward pass and hands chosen values over as they appear."""
+    """Runs a traced forward pass and passes chosen values to a callback."""
 
     def __init__(
         self,
@@ -42,15 +42,26 @@ def record(
     names: set[str],
     receive: Callable[[str, Tensor], bool | None],
 ) -> None:
-    """Run the traced forward pass of any network of this architecture and look inside.
+    """Run the traced forward pass of a network and record intermediate values.
+
+    Example:
+        >>> field = build_field("tiny_nerf")
+        >>> symmetry = find_symmetry(field)
+        >>> shapes = {}
+        >>> def note(name, value):
+        ...     shapes[name] = tuple(value.shape)
+        >>> first = symmetry.groups[0]
+        >>> record(symmetry, field, [torch.zeros(5, 3), None], {first.readout}, note)
+        >>> shapes[first.readout] == (5, first.size)
+        True
 
     Args:
-        symmetry: Of a network of the same architecture.
+        symmetry: Symmetry of a network of the same architecture.
         network: The network to run.
         inputs: Arguments of the traced method.
-        names: Traced values of interest (`Group.readout`, `Symmetry.pre_activations`).
-        receive: Called with (name, value (points, units)) as each appears. The next step may
-            overwrite the value in place, so take from it at once what is needed. Returns true if
-            it has changed the params of the step that made the value, which then runs again.
+        names: Traced values to record (`Group.readout`, `Symmetry.pre_activations`).
+        receive: Called with (name, value (points, units)) for each of them. The next step may
+            overwrite the value in place, so copy what is needed. Returns true if it has changed
+            the params of the step that computed the value; that step then runs again.
     """
     _Recorder(network, symmetry.graph, names, receive).run(*inputs)

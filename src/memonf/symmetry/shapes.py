@@ -1,7 +1,7 @@
-"""What is known of the shapes of traced values: how many axes they have, and how wide the last is.
+"""Shapes of traced values, as far as they are known: number of axes, length of the last one.
 
-Tracing runs no numbers, so shapes are deduced: arguments are (points, features), and most steps
-keep that. Example inputs, where they are given, settle the rest.
+Tracing evaluates nothing, so shapes are deduced: arguments are (points, features), and most steps
+keep that. Example inputs, where given, provide the remaining shapes.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from .recording import record
 
 __all__ = ["Shapes"]
 
-#: Modules whose values have as many axes as what they read.
+#: Modules whose result has as many axes as their input.
 RANK_KEEPING_MODULES: tuple[type[nn.Module], ...] = (nn.Linear, FrequencyEncoding, *NORMS, *MODULES)
 
 
@@ -32,11 +32,11 @@ class Shapes:
         self.modules = modules
         self.tensors = tensors
         self.recorded: dict[str, tuple[int, ...]] = {}
-        #: Values known to be (points, features), or a tensor that can stand beside one.
+        #: Values known to be (points, features), or a tensor that broadcasts with one.
         self.flat: set[fx.Node] = set()
 
     def learn(self, graph: fx.Graph, network: nn.Module, inputs: Sequence[Tensor | None]) -> None:
-        """Run once and note the shape of every value."""
+        """Run once on example inputs and record the shape of every value."""
 
         def note(name: str, value: Any) -> None:
             if isinstance(value, Tensor):
@@ -47,12 +47,12 @@ class Shapes:
             record(Symmetry((), graph, {}), network, inputs, names, note)
 
     def visit(self, node: fx.Node) -> None:
-        """Note whether a step's value has the two axes that the arguments have."""
+        """Record whether a step's value is (points, features) like the arguments."""
         if self.is_flat(node):
             self.flat.add(node)
 
     def is_flat(self, node: fx.Node) -> bool:
-        """Whether a value has two axes, told by what its step reads and does."""
+        """Whether a value has two axes, deduced from its step and the inputs of the step."""
         if node.op == "placeholder":
             return True
         if node.op == "get_attr":
@@ -86,7 +86,7 @@ class Shapes:
 
 
 def keeps_axes(node: fx.Node) -> bool:
-    """Whether indexing drops or adds no axis."""
+    """Whether an index keeps the number of axes."""
     source, index = node.args
     if isinstance(source, fx.Node) and called_name(source) in SPLITTING:
         return True

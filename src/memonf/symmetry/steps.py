@@ -1,9 +1,9 @@
-"""What each kind of step does with the units that it reads.
+"""How each kind of step acts on the units that it reads.
 
-A dense layer starts a new stretch of units and ties its rows to it and its columns to what it
-reads. Norms and elementwise functions keep the units; concatenation, slicing and splitting join and
-cut their lists; sums and products put both sides in one order. Each method takes the traced step
-(`node`) and the values that it reads, and says in `axes` what its own value holds.
+A dense layer produces a new range of units; its rows belong to these, its columns to the units that
+it reads. Norms and elementwise functions keep the units. Concatenation, slicing and splitting join
+and cut lists of pieces. Sums and products give both sides one order. Each method takes the traced
+step (`node`) and its inputs, and writes the pieces of the step's own value into `axes`.
 """
 
 from __future__ import annotations
@@ -17,37 +17,37 @@ from torch import fx, nn
 
 from ..typing import Tensor
 from .aliases import Uses
-from .axes import Axes
+from .axes import TracedAxes
 from .carriers import DIAGONAL, FREE, ONE, SIGN, UNKNOWN, Axis, Factor, Piece, Units, with_starts
 from .functions import ELEMENTWISE, NORMS, TRANSPARENT, argument
 from .groups import AxisSlice
 from .shapes import Shapes
 
-__all__ = ["Steps"]
+__all__ = ["StepRules"]
 
 
-class Steps:
-    """Follows units through steps.
+class StepRules:
+    """Follows units through the steps of a traced forward pass.
 
     Args:
         tensors: The network's state.
-        axes: What each value's last axis holds; steps add theirs.
-        shapes: What is known of the values' shapes.
-        uses: Which step uses which tensor; steps add theirs.
+        axes: The last axis of each value; extended by every step.
+        shapes: Known shapes of the values.
+        uses: Which step uses which tensor; extended by every step.
     """
 
     def __init__(
-        self, tensors: Mapping[str, Tensor], axes: Axes, shapes: Shapes, uses: Uses
+        self, tensors: Mapping[str, Tensor], axes: TracedAxes, shapes: Shapes, uses: Uses
     ) -> None:
         self.tensors = tensors
         self.axes = axes
         self.shapes = shapes
         self.uses = uses
-        #: What each dense layer makes, in the order of the forward pass.
+        #: Units of each dense layer, in the order of the forward pass.
         self.units: list[Units] = []
         #: Dense layer -> the value that its activation reads.
         self.pre_activations: dict[str, str] = {}
-        #: Value without activation -> the dense layer that made it.
+        #: Value without activation -> the dense layer that produced it.
         self.made_by: dict[fx.Node, str] = {}
         #: Dense layer -> its output, before any constant or norm.
         self.bare: dict[str, str] = {}
@@ -55,7 +55,7 @@ class Steps:
     # --- layers -----------------------------------------------------------------------------------
 
     def functional_dense(self, node: fx.Node) -> None:
-        """A dense layer that is called as a function of its params."""
+        """A dense layer called as `torch.nn.functional.linear`."""
         source, weight, bias = (
             argument(node, place, name) for place, name in enumerate(("input", "weight", "bias"))
         )
@@ -70,7 +70,7 @@ class Steps:
     def dense(
         self, node: fx.Node, source: fx.Node, name: str, weight: str, bias: str | None
     ) -> None:
-        """A dense layer reads units by its columns and makes new ones by its rows."""
+        """A dense layer: its columns read units, its rows produce new ones."""
         self.made_by[node] = name
         self.bare[name] = node.name
         if self.repeats(node, source, "dense", [weight, bias]):
@@ -89,11 +89,11 @@ class Steps:
         self.axes.put(node, [Piece(size, units, factor, bias)])
 
     def norm(self, node: fx.Node, source: fx.Node, name: str, module: nn.Module) -> None:
-        """A norm keeps the units and, if it has params, takes over their factors."""
+        """A norm keeps the units; a norm with params starts a new factor."""
         keys = [key for key, value in module.state_dict().items() if value.ndim == 1]
         shape = getattr(module, "normalized_shape", None)
         if self.shapes.rank(node) != 2 if shape is None else len(shape) != 1:
-            self.axes.fix(source)  # it norms another axis than the last, or several
+            self.axes.fix(source)  # it normalises several axes, or one that is not the last
             return
         if keys and self.repeats(node, source, "norm", [f"{name}.{key}" for key in keys]):
             return
@@ -108,16 +108,16 @@ class Steps:
         self.carry_on(node, source, axis)
 
     def elementwise(self, node: fx.Node, source: fx.Node, called: str) -> None:
-        """A function of each entry alone keeps the units and narrows their factors."""
+        """An elementwise function keeps the units and restricts their factors."""
         if source not in self.axes:
             return
         if called in TRANSPARENT:
             self.carry_on(node, source, self.axes.pieces(source))
             return
-        # Only the first activation after a dense layer counts: `made_by` is not carried on.
+        # Only the first activation after a dense layer counts: `made_by` is not set for its value.
         if source in self.made_by:
             layer = self.made_by[source]
-            # What only a constant has multiplied since is noted as the layer made it.
+            # A layer's output times a constant is recorded without the constant.
             bare = all(piece.bias is not None for piece in self.axes.pieces(source))
             self.pre_activations[layer] = self.bare[layer] if bare else source.name
         self.axes.put(node, [activated(piece, called) for piece in self.axes.pieces(source)])
@@ -153,7 +153,7 @@ class Steps:
             self.axes.fix_all(values)
 
     def multiply(self, node: fx.Node, source: fx.Node, number: float) -> None:
-        """A constant factor changes nothing but the gain."""
+        """A constant factor changes only the gain."""
         axis = [
             Piece(piece.size, piece.units, piece.factor, piece.bias, piece.gain * number)
             for piece in self.axes.pieces(source)
@@ -161,12 +161,12 @@ class Steps:
         self.carry_on(node, source, axis)
 
     def limit(self, node: fx.Node, source: fx.Node, allowed: frozenset[str]) -> None:
-        """The value keeps its units; its factors are narrowed."""
+        """Keep the units of a value and restrict their factors."""
         axis = [narrowed(piece, allowed) for piece in self.axes.pieces(source)]
         self.carry_on(node, source, axis)
 
     def with_param(self, node: fx.Node, source: fx.Node, name: str, called: str) -> None:
-        """A sum with, or a product by, a param that has one entry per unit."""
+        """A sum or product with a param that has one entry per unit."""
         tensor = self.tensors[name]
         width = self.axes.width(source)
         if tensor.numel() == 1:
@@ -183,10 +183,10 @@ class Steps:
             self.carry_on(node, source, axis)
 
     def unite(self, node: fx.Node, left: fx.Node, right: fx.Node, *, product: bool) -> None:
-        """A sum or product of two values: both sides must be in the same order."""
+        """A sum or product of two values: both sides must have the same order."""
         narrow = [value for value in (left, right) if self.axes.width(value) == 1]
         if len(narrow) == 1:
-            # One number for all units of the other side.
+            # One number per point, broadcast over all units of the other side.
             self.axes.fix_all(narrow)
             wide = right if narrow[0] is left else left
             if wide in self.axes:
@@ -208,7 +208,7 @@ class Steps:
         axis: Axis = []
         for part in parts:
             for piece in self.axes.pieces_or_rest(part):
-                # Neighbours of unknown width are one stretch of unknown width.
+                # Adjacent pieces of unknown width are merged into one.
                 if piece.size != UNKNOWN or not axis or axis[-1].size != UNKNOWN:
                     axis.append(piece)
         self.axes.put(node, axis)
@@ -234,7 +234,7 @@ class Steps:
         return bool(before) and whole and reaches_last and not node.all_input_nodes[1:]
 
     def slice_last(self, node: fx.Node, source: fx.Node, index: Any) -> None:
-        """A slice of the last axis; a single unit that is taken out is seen from outside."""
+        """A slice of the last axis; a unit that is indexed by its number is fixed."""
         total = self.axes.width(source)
         if total is not None and isinstance(index, slice) and index.step in (None, 1):
             start, stop, _ = index.indices(total)
@@ -248,7 +248,7 @@ class Steps:
             self.axes.fix(source)
 
     def split(self, node: fx.Node, called: str) -> None:
-        """Cut the last axis into parts, which `getitem` hands out."""
+        """Cut the last axis into parts, which `getitem` then selects."""
         source = argument(node, 0, "tensor" if called == "split" else "input")
         sizes = argument(node, 1, "chunks" if called == "chunk" else "split_size")
         sizes = node.kwargs.get("split_size_or_sections", sizes)
@@ -266,16 +266,16 @@ class Steps:
         borders = pairwise(accumulate(sizes, initial=0))
         self.axes.parts[node] = [self.axes.stretch(source, *border) for border in borders]
 
-    # --- common to several ------------------------------------------------------------------------
+    # --- helpers ----------------------------------------------------------------------------------
 
     def parameter(self, value: Any) -> str | None:
-        """Name of the tensor that a traced step fetches from the network."""
+        """Name of the network's tensor that a traced step reads; None for other values."""
         if isinstance(value, fx.Node) and value.op == "get_attr":
             return str(value.target) if str(value.target) in self.tensors else None
         return None
 
     def carry_on(self, node: fx.Node, source: fx.Node, axis: Axis) -> None:
-        """The step works on each unit alone: its value carries the same units."""
+        """Record that an elementwise step's value carries the same units."""
         self.axes.put(node, axis)
         if source in self.made_by:
             self.made_by[node] = self.made_by[source]
@@ -283,10 +283,11 @@ class Steps:
     def repeats(
         self, node: fx.Node, source: fx.Node, kind: str, tensors: Sequence[str | None]
     ) -> bool:
-        """Note that a step uses tensors; when it is their second use, both uses move together.
+        """Record that a step uses tensors; at their second use, both uses get one unit order.
 
         Returns:
-            Whether an earlier step did the same with the same tensors: the value is then settled.
+            Whether an earlier step used the same tensors in the same way; the axis of this step's
+            value is then set already.
         """
         first = self.uses.note(node, source, kind, tensors)
         if first is None:
@@ -300,14 +301,14 @@ class Steps:
 
 
 def narrowed(piece: Piece, allowed: frozenset[str]) -> Piece:
-    """The same units, whose factor is narrowed."""
+    """The same units, with a restricted factor."""
     if piece.factor is not None:
         piece.factor.allow(allowed)
     return piece.changed(piece.factor)
 
 
 def activated(piece: Piece, called: str) -> Piece:
-    """A piece behind an activation; a sine of a dense layer's output starts a factor of turns."""
+    """A piece after an activation; a sine of a dense layer's output starts a factor of turns."""
     if piece.units is None or piece.factor is None:
         return piece
     if called != "sin" or piece.bias is None or not piece.gain:
@@ -318,7 +319,7 @@ def activated(piece: Piece, called: str) -> Piece:
 
 
 def normed(piece: Piece, params: Mapping[str, AxisSlice], passed: frozenset[str]) -> Piece:
-    """A piece behind a norm, whose weight takes the factor away and starts a new one."""
+    """A piece after a norm, whose weight absorbs the factor and starts a new one."""
     if piece.units is None or piece.factor is None:
         return piece
     piece.units.slices += params.values()
@@ -333,11 +334,11 @@ def normed(piece: Piece, params: Mapping[str, AxisSlice], passed: frozenset[str]
 
 
 def beside_param(piece: Piece, part: AxisSlice, step: str) -> Piece:
-    """A piece after a sum with, or a product by, one entry of a tensor for each unit."""
+    """A piece after a sum or product with a tensor that has one entry per unit."""
     if piece.units is None or piece.factor is None:
         return piece
     piece.units.slices.append(part)
-    if step == "mul mask":  # a mask follows the order and takes no factor
+    if step == "mul mask":  # a mask is permuted with the units and absorbs no factor
         return narrowed(piece, DIAGONAL)
     if step == "add":
         piece.factor.rows.append(part)

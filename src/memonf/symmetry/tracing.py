@@ -1,15 +1,16 @@
 """Finding the symmetry of a network: follow its hidden units through one traced forward pass.
 
-The last axis of every traced value is a list of pieces: stretches of hidden units with one order,
-or stretches without (inputs, encodings). Besides its units, each piece carries a factor: one
-unknown per unit, by which the value could be multiplied. Each step says what that unknown may be. A
-dense layer's is free (any invertible map), ReLU lets only positive factors pass, tanh only signs, a
-sum asks both sides for the same, other functions ask for 1. What is left at the end are the gauges.
+The last axis of every traced value is a list of pieces: ranges of hidden units with one order, or
+ranges without hidden units (inputs, encodings). Besides its units, each piece has a factor: one
+unknown per unit, by which the value could be multiplied. Each step restricts that unknown. After a
+dense layer it is free (any invertible map); ReLU lets only positive factors pass, tanh only signs;
+a sum needs the same factor on both sides; other functions need 1. The factors that are still free
+at the end are the gauges.
 
-To read in this order: `groups` (what is sought), `carriers` (pieces, units, factors), `functions`
-(which are known), `shapes` and `aliases` (what else must be known of values), `axes` (what each
-value holds), `steps` (what each step does with it), `collecting` (what is left), and this module,
-which traces the network and walks along its steps.
+Read the modules in this order: `groups` (the result), `carriers` (pieces, units, factors),
+`functions` (the known functions), `shapes` and `aliases` (shapes and shared memory of values),
+`axes` (the pieces of each value), `steps` (how each step acts on them), `collecting` (groups and
+gauges of what is free), and this module, which traces the network and visits its steps.
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ from ..encodings import FrequencyEncoding
 from ..errors import InputError
 from ..typing import Tensor
 from .aliases import Memory, Uses
-from .axes import Axes
+from .axes import TracedAxes
 from .collecting import groups_of
 from .functions import (
     ARITHMETIC,
@@ -38,7 +39,7 @@ from .functions import (
 )
 from .groups import Symmetry
 from .shapes import Shapes
-from .steps import Steps
+from .steps import StepRules
 
 __all__ = ["find_symmetry"]
 
@@ -48,14 +49,22 @@ def find_symmetry(
 ) -> Symmetry:
     """Trace a network and derive its groups and gauges.
 
+    Example:
+        >>> network = torch.nn.Sequential(
+        ...     torch.nn.Linear(3, 8), torch.nn.ReLU(), torch.nn.Linear(8, 4)
+        ... )
+        >>> [(group.name, group.size, group.kind)
+        ...  for group in find_symmetry(network, method="forward").groups]
+        [('0', 8, 'scale')]
+
     Args:
         network: Any module made of dense layers, norms, elementwise functions, concatenations,
             slices of the last axis, sums and products. Values are (points, features).
         method: The method to trace.
-        inputs: Example arguments; only needed where widths cannot be told from the layers.
+        inputs: Example arguments; only needed where widths cannot be deduced from the layers.
 
     Raises:
-        InputError: The forward pass cannot be read; such a field can still be distilled.
+        InputError: The forward pass cannot be traced; such a field can still be distilled.
     """
     name = getattr(network, "name", type(network).__name__)
     try:
@@ -73,11 +82,11 @@ def find_symmetry(
 
 
 class Proxy(fx.Proxy):
-    """Notes ``h += x`` as the change in place that it is; torch.fx itself notes ``h + x``."""
+    """Traces ``h += x`` as an in-place change; torch.fx itself would trace ``h + x``."""
 
 
 def augmented(step: Callable[..., Any]) -> Callable[..., fx.Proxy]:
-    """The method of a proxy that notes one augmented assignment."""
+    """The method of a proxy that traces one augmented assignment."""
 
     def assign(self: fx.Proxy, other: Any) -> fx.Proxy:
         return self.tracer.create_proxy("call_function", step, (self, other), {})
@@ -92,7 +101,7 @@ for _name, _step in AUGMENTED.items():
 class Tracer(fx.Tracer):
     """Traces `method`, treating encodings and torch's own modules as single steps."""
 
-    #: Buffers are noted like params: a value computed from one is no constant.
+    #: Buffers are traced like params: a value computed from one is not a constant.
     proxy_buffer_attributes = True
 
     def __init__(self, method: str) -> None:
@@ -109,21 +118,21 @@ class Tracer(fx.Tracer):
 
 
 class Finder:
-    """Walks along the traced steps and says what each is."""
+    """Visits the traced steps in order and applies the rule of each."""
 
     def __init__(self, graph: fx.GraphModule, name: str, network: nn.Module) -> None:
         self.graph = graph.graph
         self.modules = dict(graph.named_modules())
-        # Not the graph's: tracing adds constants to it, which are no part of a network's state.
+        # Not the graph's state: tracing adds constants to it that the network does not have.
         self.tensors = network.state_dict(keep_vars=True)
         self.shapes = Shapes(self.modules, self.tensors)
         self.memory = Memory(self.graph, self.modules)
         self.uses = Uses(self.tensors)
-        self.axes = Axes(name, self.shapes)
-        self.steps = Steps(self.tensors, self.axes, self.shapes, self.uses)
+        self.axes = TracedAxes(name, self.shapes)
+        self.steps = StepRules(self.tensors, self.axes, self.shapes, self.uses)
 
     def symmetry(self) -> Symmetry:
-        """Follow all steps and collect what is free to move."""
+        """Visit all steps and collect the free groups and gauges."""
         for node in self.graph.nodes:
             self.visit(node)
         unmovable = self.uses.unmovable(self.graph, self.modules)
@@ -131,7 +140,7 @@ class Finder:
         return Symmetry(groups, self.graph, self.steps.pre_activations)
 
     def visit(self, node: fx.Node) -> None:
-        """Dispatch on what the traced step does."""
+        """Dispatch on the kind of the traced step."""
         self.shapes.visit(node)
         self.axes.fix_all(self.memory.overwritten(node))
         if node.op == "output":
@@ -142,13 +151,13 @@ class Finder:
             self.visit_function(node)
 
     def visit_module(self, node: fx.Node, module: nn.Module) -> None:
-        """Dense layers, norms, activations; anything else must not be fed hidden units."""
+        """Dense layers, norms, activations; any other module fixes the units that it reads."""
         sources = node.all_input_nodes
         name = str(node.target)
         if isinstance(module, nn.Linear) and f"{name}.weight" not in self.tensors:
             raise self.axes.refuse(
-                f"`{name}` computes its weight from other params (weight norm?); bake it in "
-                "with torch.nn.utils.parametrize.remove_parametrizations"
+                f"`{name}` computes its weight from other params (weight norm?); make it a plain "
+                "weight with torch.nn.utils.parametrize.remove_parametrizations"
             )
         if module._forward_hooks or module._forward_pre_hooks:
             self.axes.fix_all(sources)  # hooks may do anything
@@ -163,7 +172,7 @@ class Finder:
             self.axes.fix_all(sources)
 
     def visit_function(self, node: fx.Node) -> None:
-        """Functions and methods, told by their names; unknown ones fix what they read."""
+        """Functions and methods, by name; an unknown one fixes the units that it reads."""
         inputs = node.all_input_nodes
         called = called_name(node)
         if "out" in node.kwargs:

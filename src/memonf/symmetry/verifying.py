@@ -1,4 +1,4 @@
-"""The check that a symmetry is one: a random element of it changes params and not outputs."""
+"""Checking that a symmetry is valid: a random element of it changes params and not outputs."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ __all__ = ["Change", "verify"]
 
 
 class Change(NamedTuple):
-    """What a random element changed, relative to the norms before.
+    """Relative change (norm of the change / norm before) by a random element.
 
     Attributes:
-        params: Large, or the element did nothing.
-        outputs: Float noise, about 1e-6 in float32, or the symmetry is none.
+        params: Change of the params; near 0 only if the element is the identity.
+        outputs: Change of the outputs; float noise (about 1e-6 in float32) for a valid symmetry.
     """
 
     params: float
@@ -37,16 +37,22 @@ def verify(
     method: str = "raw",
     seed: int = 0,
 ) -> Change:
-    """Change a network's params by a random element and compare its outputs.
+    """Change a network's params by a random element of its symmetry and compare the outputs.
+
+    Example:
+        >>> field = build_field("tiny_nerf").eval()
+        >>> change = verify(field, find_symmetry(field), [torch.rand(16, 3), None])
+        >>> change.params > 0.1, change.outputs < 1e-4
+        (True, True)
 
     Args:
-        network: In evaluation mode; it is left as it is.
-        symmetry: What was found of it.
+        network: The network, in evaluation mode; it is not changed.
+        symmetry: Its symmetry.
         inputs: Arguments of the traced method.
-        method: Its name.
+        method: Name of the traced method.
         seed: Seed of the element.
     """
-    # A tensor with two names goes by its first: the call below ties the second to it.
+    # A tensor with two names is passed by its first name: functional_call ties the second to it.
     first_names = {name for name, _ in (*network.named_parameters(), *network.named_buffers())}
     params = {name: v for name, v in network.state_dict().items() if name in first_names}
     element = random_element(symmetry, torch.Generator().manual_seed(seed))

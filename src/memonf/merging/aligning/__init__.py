@@ -1,6 +1,6 @@
-"""Parts of methods that bring the parents into the unit order of the first.
+"""Alignments: parts of methods that align the parents' units to those of the first parent.
 
-Alignments that are searched by what the midpoint answers are in `memonf.merging.midpoint`.
+Alignments that are searched by the midpoint's outputs are in `memonf.merging.midpoint`.
 """
 
 from .base import Align, AlignedParents, Sampling, Unaligned

@@ -1,4 +1,4 @@
-"""What an alignment is: for each parent, the symmetry elements that lead to the reference."""
+"""Base class of alignments: for each parent, the symmetry elements that align it to the first."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ __all__ = ["Align", "AlignedParents", "Sampling", "Unaligned"]
 
 @dataclass(frozen=True)
 class Sampling:
-    """Where activations are looked at.
+    """Where activations are sampled.
 
     Attributes:
-        points: Number of positions, as many from each parent.
+        points: Number of positions, equally many from each parent.
         free_share: Share of them anywhere in the box; the rest where the parents have density.
-        knowledge: Whether points are taken and weighed by what the parents saw.
+        knowledge: Whether positions are drawn and weighted by what the parents saw.
     """
 
     points: int = 16384
@@ -39,10 +39,10 @@ class AlignedParents:
     """Parents in the unit order of the first.
 
     Attributes:
-        problem: The parents as they are.
-        positions: Where activations are looked at; None if no part looks at any.
-        params: Params of each parent, aligned; the functions are those of the parents.
-        figures: What the alignment reports.
+        problem: The parents before alignment.
+        positions: Where activations are sampled; None if no part samples any.
+        params: Aligned params of each parent; each parent's function is unchanged.
+        figures: Figures for the report.
     """
 
     problem: MergeProblem
@@ -53,7 +53,7 @@ class AlignedParents:
     @property
     def sampled(self) -> Positions:
         """The positions, for parts that need them."""
-        assert self.positions is not None, "a part that looks at activations sets needs_positions"
+        assert self.positions is not None, "a part that samples activations sets needs_positions"
         return self.positions
 
     @classmethod
@@ -64,13 +64,13 @@ class AlignedParents:
         steps: Sequence[tuple[Element, ...]],
         figures: dict[str, Any],
     ) -> AlignedParents:
-        """Parents that these symmetry elements align; the first stays as it is.
+        """Parents aligned by these symmetry elements; the first is not changed.
 
         Args:
             problem: The parents.
-            positions: Where activations are looked at.
+            positions: Where activations are sampled.
             steps: Elements to apply to each parent, in this order; those of the first are ignored.
-            figures: What the alignment reports.
+            figures: Figures for the report.
         """
 
         def aligned(number: int) -> Params:
@@ -83,7 +83,7 @@ class AlignedParents:
 class Align(ABC):
     """Base of alignments."""
 
-    #: Does it look at activations?
+    #: Whether it samples activations.
     needs_positions: ClassVar[bool] = False
 
     @abstractmethod
@@ -93,7 +93,7 @@ class Align(ABC):
 
 @dataclass(frozen=True)
 class Unaligned(Align):
-    """Parents as they stand; for those that started from the same params."""
+    """No alignment; for parents that were trained from the same initial params."""
 
     def align(self, problem: MergeProblem, positions: Positions | None) -> AlignedParents:
         """See `Align.align`."""

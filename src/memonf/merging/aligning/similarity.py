@@ -1,4 +1,4 @@
-"""Alignments by how alike units are: wired alike, acting alike, or both."""
+"""Alignments by the similarity of units: of their params, of their activations, or of both."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import torch
 
-from ...matching import Matcher, Member, match_many, readouts, way_between
+from ...matching import Matcher, Member, match_many, readouts, steps_between
 from ...matching.activations import Similarity
 from ...matching.matcher import Solver
 from ..positions import Positions
@@ -22,52 +22,55 @@ class MatcherAlignment(Align):
 
     @abstractmethod
     def matcher(self, seed: int) -> Matcher:
-        """How the parents are matched."""
+        """The matcher, with this alignment's settings."""
 
     @property
     def compared_by(self) -> Similarity:
-        """How activations are compared, if they are."""
+        """Similarity of activations, if they are compared."""
         return "correlation"
 
     def align(self, problem: MergeProblem, positions: Positions | None) -> AlignedParents:
-        """Match all parents in one universe and lead each to the first.
+        """Match all parents in one universe and align each to the first.
 
-        Parents are matched in the order of their content, so the order in which they are given
-        makes no difference to the functions that come out. A point counts for a pair by the
-        product of the trust in both.
+        Parents are matched in the order of their content hashes, so the order in which they are
+        given does not change the merged function. The weight of a point for a pair is the product
+        of the trust in both.
         """
         facts = problem.parents.facts
         order = sorted(range(len(facts)), key=lambda number: facts[number].content)
-        looked_at = positions if self.needs_positions else None
+        sampled = positions if self.needs_positions else None
 
         def member(place: int) -> Member:
             parent = problem.parents[order[place]]
             params = dict(parent.state_dict())
-            if looked_at is None:
+            if sampled is None:
                 return Member(params)
-            seen = readouts(problem.symmetry, parent, looked_at.inputs)
-            return Member(params, seen, looked_at.trust[order[place]])
+            activations = readouts(problem.symmetry, parent, sampled.inputs)
+            return Member(params, activations, sampled.trust[order[place]])
 
         with torch.no_grad():
-            ways, solved = match_many(
+            into_universe, solutions = match_many(
                 problem.symmetry, len(order), member, self.matcher(problem.seed), self.compared_by
             )
-        way = {number: ways[place] for place, number in enumerate(order)}
-        steps = [way_between(problem.symmetry, way[number], way[0]) for number in range(len(order))]
-        figures = {"matching": [pair.figures() for pair in solved]}
+        of_parent = {number: into_universe[place] for place, number in enumerate(order)}
+        steps = [
+            steps_between(problem.symmetry, of_parent[number], of_parent[0])
+            for number in range(len(order))
+        ]
+        figures = {"matching": [solution.figures() for solution in solutions]}
         return AlignedParents.by_steps(problem, positions, steps, figures)
 
 
 @dataclass(frozen=True)
 class ByWeights(MatcherAlignment):
-    """Units are alike if they are wired alike.
+    """Match units by their params (weight matching).
 
     Attributes:
-        solver: See `memonf.matching.Matcher`, as for all others.
-        restarts: So many more descents from random orders.
-        scales: Whether parents are compared free of ReLU scales.
+        solver: See `memonf.matching.Matcher`, as for the other settings.
+        restarts: Number of additional descents from random orders.
+        scales: Whether parents are compared independently of ReLU scales.
         signs: Whether signs and rotations are chosen too.
-        equal_tensors: Whether each tensor counts relative to its own size.
+        equal_tensors: Whether each tensor is weighted relative to its own size.
 
     Reference:
         Ainsworth et al. 2022, Git Re-Basin, arXiv 2209.04836.
@@ -89,10 +92,10 @@ class ByWeights(MatcherAlignment):
 
 @dataclass(frozen=True)
 class ByActivations(MatcherAlignment):
-    """Units are alike if they act alike where both parents saw.
+    """Match units by their activations where both parents saw (activation matching).
 
     Attributes:
-        similarity: ``correlation`` is free of the units' scale, ``inner_product`` is not.
+        similarity: ``correlation`` does not depend on the units' scale, ``inner_product`` does.
 
     Reference:
         Li et al. 2015, Convergent Learning, arXiv 1511.07543.
@@ -113,11 +116,11 @@ class ByActivations(MatcherAlignment):
 
 @dataclass(frozen=True)
 class ByBoth(MatcherAlignment):
-    """Units are alike if they act alike and are wired alike; both count in one objective.
+    """Match units by params and activations in one objective (combined matching).
 
     Attributes:
         activations: Share of activations in the objective; params have the rest.
-        similarity: ``correlation`` is free of the units' scale, ``inner_product`` is not.
+        similarity: ``correlation`` does not depend on the units' scale, ``inner_product`` does.
         solver: See `memonf.matching.Matcher`.
     """
 

@@ -1,4 +1,4 @@
-"""What combining is, and its simplest form: the weighted average.
+"""Base class of combinations, and the simplest one: the weighted average.
 
 Symbols: c_i coefficient of parent i, Σ c_i = 1; θ_i its aligned params.
 """
@@ -19,24 +19,24 @@ from ..combined import Combined
 
 __all__ = ["Averaged", "Combine", "CombineAt", "combine_params"]
 
-#: Merges prepared parents at any coefficients.
+#: Merges prepared parents at given coefficients.
 CombineAt: TypeAlias = "Callable[[Coefficients], Combined]"
 
 
 class Combine(ABC):
-    """Base of ways to combine."""
+    """Base of combinations."""
 
-    #: Does it look at activations?
+    #: Whether it samples activations.
     needs_positions: ClassVar[bool] = False
 
     @abstractmethod
     def prepare(self, aligned: AlignedParents) -> CombineAt:
-        """Do what does not depend on the coefficients; return what merges at any of them."""
+        """Do what does not depend on the coefficients; return a function of the coefficients."""
 
 
 @dataclass(frozen=True)
 class Averaged(Combine):
-    """Σ c_i θ_i, tensor by tensor; follows coefficients by layer.
+    """Σ c_i θ_i, tensor by tensor; supports coefficients by layer.
 
     Reference:
         Wortsman et al. 2022, Model soups, arXiv 2203.05482.
@@ -54,9 +54,9 @@ class Averaged(Combine):
 def combine_params(
     params: Iterable[Params], coefficients: Sequence[float] | Coefficients
 ) -> Params:
-    """Σ c_i params_i, in float64 then rounded once; counters are taken from the first.
+    """Σ c_i params_i, in float64 and rounded once; integer counters are those of the first parent.
 
-    The parents' params are taken one after the other: only one needs to be in memory.
+    The parents' params are read one after another, so only one parent needs to be in memory.
 
     Example:
         >>> one, other = {"w": torch.zeros(2)}, {"w": torch.ones(2)}
@@ -65,7 +65,7 @@ def combine_params(
 
     Args:
         params: Params of each parent.
-        coefficients: Weight of each parent, for all tensors or for each its own.
+        coefficients: Weight of each parent, the same for all tensors or by tensor.
     """
     if not isinstance(coefficients, Coefficients):
         coefficients = Coefficients(tuple(coefficients))

@@ -1,16 +1,16 @@
-"""Fisher-weighted average: each param counts for as much as its parent's outputs hang on it.
+"""Fisher-weighted average: params weighted by how much each parent's outputs depend on them.
 
 Symbols: θ_i params of parent i, aligned; y_k its outputs at a point, opacity and colour; F_i the
 diagonal of its Fisher information; t_i(x) trust in parent i at a point; c_i coefficient.
 
-For outputs with noise of one size, F_i = mean over x of tᵢ(x) Σ_k v_k(x) (∂y_k/∂θ)², the diagonal
-of the Gauss-Newton matrix; v_k is 1 for the opacity and the opacity itself for the colours, which
-nobody sees where there is no matter. Merged: θ = (Σ cᵢ Fᵢ θᵢ + λ Σ cᵢ θᵢ) / (Σ cᵢ Fᵢ + λ). The
-floor λ keeps params that no output hangs on at their average.
+For outputs with equal noise, F_i = mean over x of tᵢ(x) Σ_k v_k(x) (∂y_k/∂θ)², the diagonal of the
+Gauss-Newton matrix. v_k is 1 for the opacity and the opacity itself for the colours, which do not
+matter in empty space. Merged: θ = (Σ cᵢ Fᵢ θᵢ + λ Σ cᵢ θᵢ) / (Σ cᵢ Fᵢ + λ). The floor λ keeps
+params that no output depends on at their average.
 
-Squares of each point's own gradient come exactly from one backward pass an output: at a point a
-dense layer's gradient is δ ⊗ x, so that the sum of its squares over points is (δ²)ᵀ x²; that of a
-norm is δ times the normalised value. Running statistics are measured anew.
+The squared gradients of single points follow exactly from one backward pass per output: the
+gradient of a dense layer at one point is δ ⊗ x, so the sum of its squares over points is (δ²)ᵀ x²;
+that of a norm is δ times the normalised value. Running statistics are measured again.
 
 Reference:
     Matena and Raffel 2021, Merging Models with Fisher-Weighted Averaging, arXiv 2111.09832.
@@ -41,7 +41,7 @@ from .base import Combine, CombineAt, combine_params
 
 __all__ = ["FisherAveraged", "fisher_of"]
 
-#: Points differentiated at once; their activations then stay in a core's cache.
+#: Points differentiated at once, so that their activations fit in a core's cache.
 CHUNK = 2048
 #: Least floor, for a tensor that no output depends on.
 TINY = 1e-30
@@ -49,7 +49,7 @@ TINY = 1e-30
 
 @dataclass(frozen=True)
 class FisherAveraged(Combine):
-    """Average each param by the Fisher information that each parent has of it.
+    """Average each param, weighted by each parent's Fisher information.
 
     Attributes:
         floor: λ relative to the mean information of each tensor.
@@ -66,20 +66,20 @@ class FisherAveraged(Combine):
         )
 
         def at(coefficients: Coefficients) -> Combined:
-            answers: Params = {}
+            weighted: Params = {}
             information: Params = {}
             for number, share in enumerate(coefficients.overall):
                 params = aligned.params[number]
-                for name, found in information_of[number].items():
+                for name, fisher in information_of[number].items():
                     for total, added in (
-                        (information, share * found),
-                        (answers, share * found * params[name].double()),
+                        (information, share * fisher),
+                        (weighted, share * fisher * params[name].double()),
                     ):
                         total[name] = total[name] + added if name in total else added
             merged = combine_params(aligned.params, coefficients.overall)
-            for name, found in information.items():
-                floor = (self.floor * found.mean()).clamp_min(TINY)
-                value = (answers[name] + floor * merged[name].double()) / (found + floor)
+            for name, fisher in information.items():
+                floor = (self.floor * fisher.mean()).clamp_min(TINY)
+                value = (weighted[name] + floor * merged[name].double()) / (fisher + floor)
                 merged[name] = value.to(merged[name].dtype)
             field = problem.field_with(merged)
             if has_batch_norm(field):
@@ -93,9 +93,9 @@ def fisher_of(network: Field, positions: Positions, number: int) -> Params:
     """Diagonal of one parent's Fisher information of its dense layers and batch norms.
 
     Args:
-        network: The parent, aligned, a copy that may be changed.
-        positions: Where its outputs are looked at, and the parents' trust there.
-        number: Which parent's trust counts.
+        network: A copy of the aligned parent, which may be changed.
+        positions: Where its outputs are evaluated, and the parents' trust there.
+        number: Number of the parent, whose trust weights the points.
 
     Returns:
         Param name -> mean of the squared gradients over the points, in float64.
@@ -118,58 +118,60 @@ def squared_gradients(
 
     Args:
         network: A field whose params may be set to require gradients.
-        positions: A few points.
+        positions: A chunk of points.
         trust: Weight of each.
-        cell: Stretch over which opacity is taken, scene units.
+        cell: Length over which opacity is taken, scene units.
     """
-    seen: list[tuple[str, nn.Module, Tensor, Tensor]] = []
+    recorded: list[tuple[str, nn.Module, Tensor, Tensor]] = []
 
-    def watching(name: str) -> Callable[[nn.Module, tuple[Tensor, ...], Tensor], Tensor]:
-        def watch(module: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> Tensor:
-            seen.append((name, module, inputs[0].detach(), output))
-            return output.clone()  # an activation may overwrite what it reads
+    def recording(name: str) -> Callable[[nn.Module, tuple[Tensor, ...], Tensor], Tensor]:
+        def record(module: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> Tensor:
+            recorded.append((name, module, inputs[0].detach(), output))
+            return output.clone()  # an activation may overwrite its input
 
-        return watch
+        return record
 
     hooks = [
-        part.register_forward_hook(watching(name))
+        part.register_forward_hook(recording(name))
         for name, part in network.named_modules()
         if isinstance(part, (nn.Linear, _BatchNorm))
     ]
     with torch.enable_grad():
         outputs, counts = field_outputs(network.requires_grad_(True), positions, cell, hooks)
-        made = [output for *_, output in seen]
-        squares = [torch.zeros_like(output, dtype=torch.float64) for output in made]
+        layer_outputs = [output for *_, output in recorded]
+        squares = [torch.zeros_like(output, dtype=torch.float64) for output in layer_outputs]
         counts = (trust[:, None] * counts).double()
         for output, count in zip(outputs.unbind(1), counts.unbind(1), strict=True):
-            # Points do not meet in evaluation mode: the gradient of the sum is that of each point.
-            deltas = torch.autograd.grad(output.sum(), made, retain_graph=True, allow_unused=True)
+            # Points are independent in evaluation mode: the gradient of the sum holds that of each.
+            deltas = torch.autograd.grad(
+                output.sum(), layer_outputs, retain_graph=True, allow_unused=True
+            )
             for square, delta in zip(squares, deltas, strict=True):
                 if delta is not None:
                     square += count[:, None] * delta.double().square()
-    found: Params = {}
-    for (name, module, inputs, _), square in zip(seen, squares, strict=True):
+    sums: Params = {}
+    for (name, module, inputs, _), square in zip(recorded, squares, strict=True):
         if isinstance(module, _BatchNorm):
             normalised = F.batch_norm(
                 inputs, module.running_mean, module.running_var, eps=module.eps
             )
-            found[f"{name}.weight"] = (square * normalised.double().square()).sum(0)
+            sums[f"{name}.weight"] = (square * normalised.double().square()).sum(0)
         else:
-            found[f"{name}.weight"] = square.mT @ inputs.double().square()
-        found[f"{name}.bias"] = square.sum(0)
-    return found
+            sums[f"{name}.weight"] = square.mT @ inputs.double().square()
+        sums[f"{name}.bias"] = square.sum(0)
+    return sums
 
 
 def field_outputs(
     network: Field, positions: Positions, cell: float, hooks: Iterable[RemovableHandle]
 ) -> tuple[Float[Tensor, "points 4"], Float[Tensor, "points 4"]]:
-    """Opacity and colour at the points, and how much each of them counts there.
+    """Opacity and colour at the points, and the weight of each of them.
 
     Args:
         network: The field.
         positions: The points.
-        cell: Stretch over which opacity is taken, scene units.
-        hooks: Taken off again afterwards.
+        cell: Length over which opacity is taken, scene units.
+        hooks: Hooks on the network, removed afterwards.
     """
     raw_density, raw_rgb = run_through(network, positions, hooks)
     opacity = 1 - (-network.activate_density(raw_density[:, None]) * cell).exp()

@@ -1,11 +1,12 @@
-"""Layer by layer least squares: each layer answers its merged input as the parents answer theirs.
+"""Layer-wise least squares: each layer maps its merged input to the parents' layer outputs.
 
 Symbols, layer by layer: x input of the merged layer, z_i output of parent i's aligned layer, t_i
 trust in parent i at a point, c_i its coefficient.
 
-After combined matching, each dense layer is solved for the outputs z* = Σ cᵢ tᵢ zᵢ / Σ cᵢ tᵢ,
-given what the layers below it, already solved, hand up: min Σ w ‖W x + b − z*‖², w = Σ cᵢ tᵢ, with
-a ridge towards the repaired average. One pass, bottom to top, no gradient step.
+After combined matching, each dense layer is solved for the outputs z* = Σ cᵢ tᵢ zᵢ / Σ cᵢ tᵢ, given
+its input x from the layers below, which are already solved: min Σ w ‖W x + b − z*‖², w = Σ cᵢ tᵢ,
+with a ridge towards the repaired average. One pass from the first layer to the last, no gradient
+steps.
 
 Reference:
     Jin et al. 2022, RegMean, arXiv 2212.09849; Nasery et al. 2024, PLeaS, arXiv 2407.02447.
@@ -36,7 +37,7 @@ __all__ = ["SolvedForOutputs", "layer_outputs", "normal_equations"]
 
 @dataclass(frozen=True)
 class SolvedForOutputs(Combine):
-    """Solve each layer, bottom to top, for the outputs of the parents that know.
+    """Solve each layer, first to last, for the outputs of the parents, weighted by trust.
 
     Attributes:
         ridge: Pull towards the repaired average, relative to the inputs' mean square.
@@ -55,7 +56,7 @@ class SolvedForOutputs(Combine):
 
         def at(coefficients: Coefficients) -> Combined:
             shares = positions.trust.new_tensor(coefficients.overall)[:, None] * positions.trust
-            # Where no parent is trusted, all count a little: a layer needs an answer everywhere.
+            # Where no parent is trusted, all get a small weight: a layer needs targets everywhere.
             shares = shares + 1e-3 * positions.trust.new_tensor(coefficients.overall)[:, None]
             targets: dict[str, Tensor] = {}
             for share, outputs in zip(shares, outputs_of, strict=True):
@@ -78,10 +79,10 @@ def solve_layers(
     positions: Positions,
     ridge: float,
 ) -> None:
-    """Solve every layer in place, in passing: what a layer reads comes from solved ones.
+    """Solve every layer in place during a forward pass: its input comes from solved layers.
 
-    Batch norm stands between them, whose statistics follow from each layer that is solved: the
-    layers above wait for the next pass.
+    With batch norm, each solved layer changes the statistics of the norm after it, so the layers
+    above wait for the next pass.
     """
     normed = has_batch_norm(merged)
     waiting = dict(targets)
@@ -107,10 +108,10 @@ def solve_layers(
 
 def layer_outputs(field: Field, positions: Positions) -> list[tuple[str, Tensor]]:
     """Output of every dense layer at the positions, in the order in which they run."""
-    seen: list[tuple[str, Tensor]] = []
+    outputs: list[tuple[str, Tensor]] = []
 
     def note(name: str, layer: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> None:
-        seen.append((name, output.detach().clone()))
+        outputs.append((name, output.detach().clone()))
 
     hooks = [
         module.register_forward_hook(partial(note, name))
@@ -118,7 +119,7 @@ def layer_outputs(field: Field, positions: Positions) -> list[tuple[str, Tensor]
         if isinstance(module, nn.Linear)
     ]
     run_through(field, positions, hooks)
-    return seen
+    return outputs
 
 
 def solve_layer(
@@ -128,7 +129,7 @@ def solve_layer(
     weights: Float[Tensor, " points"],
     ridge: float,
 ) -> None:
-    """Change a layer in place so that it answers weighted inputs with the weighted targets."""
+    """Change a layer in place so that it maps the inputs to the targets, in least squares."""
     gram, products = normal_equations(inputs, targets, weights)
     now = torch.cat([layer.weight, layer.bias[:, None]], 1).double()
     missing = products - gram @ now.mT
@@ -145,8 +146,8 @@ def normal_equations(
 ) -> tuple[Float[Tensor, "inputs1 inputs1"], Float[Tensor, "inputs1 outputs"]]:
     """Σ w x xᵀ and Σ x z over the points, x with a 1 appended, in float64.
 
-    Summed in single precision within chunks that stay in a core's cache and in double between
-    them, several times as fast as in double throughout.
+    Summed in single precision within chunks that fit in a core's cache and in double precision
+    over the chunks, which is several times as fast as double precision throughout.
     """
     total = None
     for start in range(0, len(inputs), CHUNK):
@@ -155,6 +156,6 @@ def normal_equations(
         beside = torch.cat([weights[part, None] * extended, targets[part]], 1)
         summed = (extended.mT @ beside).double()
         total = summed if total is None else total + summed
-    assert total is not None  # there is a point
+    assert total is not None  # there is at least one point
     size = inputs.shape[1] + 1
     return total[:, :size], total[:, size:]

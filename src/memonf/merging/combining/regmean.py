@@ -1,13 +1,13 @@
-"""RegMean: each dense layer answers every parent's own inputs as that parent does.
+"""RegMean: each dense layer reproduces every parent's layer outputs on that parent's inputs.
 
 Symbols, layer by layer: X_i inputs of parent i's aligned layer at its points, a one appended for
-the bias; G_i = Xᵢᵀ Xᵢ / points their Gram matrix; W_i weights and bias; c_i coefficient; α what is
-left of the entries of G_i off the diagonal; W̄ = Σ cᵢ Wᵢ.
+the bias; G_i = Xᵢᵀ Xᵢ / points their Gram matrix; W_i weights and bias; c_i coefficient; α factor
+of the off-diagonal entries of G_i; W̄ = Σ cᵢ Wᵢ.
 
 After activation matching, W = (Σ cᵢ Gᵢ + λ I)⁻¹ (Σ cᵢ Gᵢ Wᵢ + λ W̄): with α = 1 and λ = 0 the W of
-least Σ cᵢ ‖Xᵢ W − Xᵢ Wᵢ‖². α < 1 pulls each input's weights towards their own average. Nothing is
-known but the parents: points lie in a parent's box, mostly where it has density. Norms are
-averaged, and their running statistics measured anew.
+least Σ cᵢ ‖Xᵢ W − Xᵢ Wᵢ‖². α < 1 pulls the weights of each input towards their average. Only the
+parents are used: points lie in a parent's box, mostly where it has density. Norms are averaged, and
+their running statistics measured again.
 
 Reference:
     Jin et al. 2022, RegMean, arXiv 2212.09849; after permutation as in Nasery et al. 2024, PLeaS,
@@ -39,7 +39,7 @@ class RegressedOnInputs(Combine):
     """Solve each dense layer for the parents' outputs on their own inputs.
 
     Attributes:
-        scale_off_diagonal: What is left of the Gram matrices off their diagonals.
+        scale_off_diagonal: Factor of the off-diagonal entries of the Gram matrices.
         ridge: Pull towards the average, relative to the inputs' mean square.
     """
 
@@ -74,7 +74,7 @@ class RegressedOnInputs(Combine):
 
 
 def own_points(positions: Positions, number: int) -> Positions:
-    """The points that were drawn from one parent: as many from each, one parent after another."""
+    """The points drawn from one parent; equally many from each, in the order of the parents."""
     share = positions.trust.shape[1] // len(positions.trust)
     return positions.part(slice(number * share, (number + 1) * share))
 
@@ -95,23 +95,23 @@ class NormalEquations:
     def of(
         cls, layer: nn.Linear, inputs: Float[Tensor, "points inputs"], off_diagonal: float
     ) -> NormalEquations:
-        """Those of one parent's layer at its own inputs."""
+        """Equations of one parent's layer at its own inputs."""
         extended = torch.cat([inputs, torch.ones_like(inputs[:, :1])], 1).double()
         gram = extended.mT @ extended / len(extended)
         gram = off_diagonal * gram + (1 - off_diagonal) * gram.diagonal().diag()
         return cls(gram, gram @ extended_weights(layer))
 
     def zero(self) -> NormalEquations:
-        """Equations of the same size that say nothing."""
+        """Equations of the same size with all entries 0."""
         return NormalEquations(torch.zeros_like(self.gram), torch.zeros_like(self.answers))
 
     def add(self, other: NormalEquations, share: float) -> None:
-        """Add `share` of another parent's."""
+        """Add another parent's equations, times `share`."""
         self.gram = self.gram + share * other.gram
         self.answers = self.answers + share * other.answers
 
     def solve(self, layer: nn.Module, ridge: float) -> None:
-        """Change a layer in place, which holds the average, to the solution."""
+        """Change a layer, which holds the average, to the solution in place."""
         assert isinstance(layer, nn.Linear)
         pull = ridge * self.gram.diagonal().mean()
         gram = self.gram + pull * torch.eye(len(self.gram)).to(self.gram)

@@ -1,13 +1,12 @@
-"""The params that all parents were trained from, and what each of them learnt since.
+"""Combinations of task vectors: changes of params since a common ancestor.
 
 Symbols: θ_0 params of the ancestor, θ_i of parent i; τ_i = θ_i − θ_0 its *task vector*; c_i
 coefficient.
 
 Every trained field records the content hash of its params before the first step. Parents share an
-ancestor if these hashes are equal; nothing else is believed. The ancestor's own params are drawn
-anew from the recorded seed, or read from the file that the parents were started from, and must have
-that hash. Files from before the hash was recorded started from the shared initial params where
-their record says so.
+ancestor only if these hashes are equal. The ancestor's params are drawn again from the recorded
+seed, or read from the file that the parents were started from, and must have that hash. Files older
+than this record were trained from the shared initial params if their record says so.
 
 Reference:
     Ilharco et al. 2022, Editing Models with Task Arithmetic, arXiv 2212.04089.
@@ -53,9 +52,9 @@ class FromAncestor(Combine):
     """Ancestor plus a combination of the task vectors. Running statistics are averaged.
 
     Attributes:
-        ancestor: Field file that the parents were trained from; empty to draw the initial params
-            anew.
-        strength: Length of the step away from the ancestor; 1 takes the mean of the task vectors.
+        ancestor: Field file that the parents were trained from; if empty, the initial params are
+            drawn again from the recorded seed.
+        strength: Length of the step away from the ancestor; 1 adds the mean of the task vectors.
     """
 
     ancestor: str = ""
@@ -84,7 +83,7 @@ class FromAncestor(Combine):
 
 @dataclass(frozen=True)
 class TaskVectors:
-    """τ of all parents, computed one after the other.
+    """τ of all parents, computed one after another.
 
     Attributes:
         aligned: The parents.
@@ -100,7 +99,7 @@ class TaskVectors:
             yield {name: params[name].double() - self.ancestor[name].double() for name in names}
 
     def generator(self, number: int) -> torch.Generator:
-        """Random numbers of one parent."""
+        """Random number generator of one parent."""
         return self.aligned.problem.generator(number)
 
 
@@ -141,7 +140,7 @@ class ElectedSteps(FromAncestor):
         def kept() -> Iterator[Params]:
             return (trimmed(vector, self.keep) for vector in task_vectors)
 
-        # The same work three times: the vectors of only one parent are in memory at a time.
+        # Computed three times, so that the vectors of only one parent are in memory at a time.
         elected = combine_params(kept(), shares)
         agreed = combine_params((agreeing(vector, elected) for vector in kept()), shares)
         voters = combine_params((votes(agreeing(vector, elected)) for vector in kept()), shares)
@@ -173,7 +172,7 @@ class ThinnedSteps(FromAncestor):
 
 
 def trimmed(vector: Params, keep: float) -> Params:
-    """A task vector of whose entries only the share `keep` of largest magnitude is left."""
+    """A task vector with all entries set to 0 except the share `keep` of largest magnitude."""
     magnitudes = torch.cat([value.abs().flatten() for value in vector.values()])
     dropped = len(magnitudes) - math.ceil(keep * len(magnitudes))
     if dropped == 0:
@@ -209,7 +208,7 @@ def find_ancestor(problem: MergeProblem, file: str) -> Params:
 
     Args:
         problem: The parents.
-        file: Field file of the ancestor; empty to draw its params anew.
+        file: Field file of the ancestor; if empty, its params are drawn again.
 
     Raises:
         MergeError: The parents share no ancestor, or it is not the one given or drawn.
@@ -224,18 +223,19 @@ def find_ancestor(problem: MergeProblem, file: str) -> Params:
                 f"{origins[0][:12]}…; this method needs parents of one ancestor: {INSTEAD}"
             )
     ancestor = load(file) if file else drawn_anew(facts[0])
-    found = content_hash(ancestor)
-    if found != origins[0]:
-        where = f"ancestor {file}: holds" if file else "ancestor: the initial params drawn anew are"
+    ancestor_hash = content_hash(ancestor)
+    if ancestor_hash != origins[0]:
+        where = f"ancestor {file}: params" if file else "ancestor: initial params drawn again"
         raise MergeError(
-            f"{where} {found[:12]}…, the parents were trained from {origins[0][:12]}…; give the "
-            f"field file that they were started from (--ancestor FILE, ancestor=), or {INSTEAD}"
+            f"{where}: expected hash {origins[0][:12]}…, from which the parents were trained, "
+            f"received {ancestor_hash[:12]}…; give the field file that they were started from "
+            f"(--ancestor FILE, ancestor=), or {INSTEAD}"
         )
     return dict(ancestor.to(facts[0].aabb.device).state_dict())
 
 
 def origin_of(parent: ParentFacts, number: int) -> str:
-    """Content hash of what a parent was before its first step."""
+    """Content hash of a parent's params before its first training step."""
     training = parent.record.training
     recorded = training.get(INITIAL_PARAMS)
     if isinstance(recorded, str):
@@ -243,9 +243,7 @@ def origin_of(parent: ParentFacts, number: int) -> str:
     if training.get("initialization") == "shared":  # a file from before the hash was recorded
         return content_hash(drawn_anew(parent))
     kind = "a merged field" if parent.record.lineage else "a field"
-    raise MergeError(
-        f"parent {number}: {kind} with no record of the params that it was trained from; {INSTEAD}"
-    )
+    raise MergeError(f"parent {number}: {kind} without a record of its initial params; {INSTEAD}")
 
 
 def drawn_anew(parent: ParentFacts) -> Field:
