@@ -17,7 +17,7 @@ from functools import cached_property
 import torch
 
 from .errors import DataError
-from .lenses import Lenses
+from .lenses import Lenses, named_view
 from .typing import Bool, Float, Int, Tensor
 
 __all__ = ["Cameras", "Rays", "look_at", "same_size", "turntable"]
@@ -60,7 +60,14 @@ class Cameras:
     lenses: Lenses | None = None
 
     @classmethod
-    def pinhole(cls, camera_to_world: Tensor, focal: float, width: int, height: int) -> Cameras:
+    def pinhole(
+        cls,
+        camera_to_world: Tensor,
+        focal: float,
+        width: int,
+        height: int,
+        names: Sequence[str] | None = None,
+    ) -> Cameras:
         """Cameras with square pixels and a centred principal point.
 
         Args:
@@ -68,6 +75,7 @@ class Cameras:
             focal: Focal length in pixels, > 0.
             width: Pixels.
             height: Pixels.
+            names: Of the views, for messages; None for their places.
 
         Raises:
             DataError: Poses that are not finite or not rigid, or a focal length <= 0.
@@ -77,36 +85,49 @@ class Cameras:
             raise DataError(f"focal length: expected a number > 0, received {focal}")
         intrinsics = torch.tensor([focal, focal, width / 2, height / 2]).expand(len(poses), 4)
         cameras = cls(poses, intrinsics.contiguous(), same_size(len(poses), width, height))
-        cameras.check()
+        cameras.check(names)
         return cameras
 
-    def check(self) -> None:
-        """Refuse sizes without a pixel, values that are not finite, and non-rotation matrices."""
+    def check(self, names: Sequence[str] | None = None) -> None:
+        """Refuse sizes without a pixel, values that are not finite, and non-rotation matrices.
+
+        Args:
+            names: Of the views, for messages; None for their places.
+
+        Raises:
+            DataError: Names the first such view.
+        """
         if self.lenses is not None:
-            self.lenses.check()
+            self.lenses.check(names)
         empty = (self.sizes < 1).any(1)
         if empty.any():
             index = int(empty.nonzero()[0])
             width, height = self.sizes[index].tolist()
-            raise DataError(f"size {index}: expected pixels > 0, received {width}x{height}")
+            raise DataError(
+                f"size {named_view(index, names)}: expected pixels > 0, received {width}x{height}"
+            )
         usable = self.intrinsics.isfinite().all(1) & (self.intrinsics[:, :2] > 0).all(1)
         if not usable.all():
             index = int((~usable).nonzero()[0])
             raise DataError(
-                f"intrinsics {index}: expected finite numbers and focal lengths > 0, received "
-                f"{self.intrinsics[index].tolist()}"
+                f"intrinsics {named_view(index, names)}: expected finite numbers and focal lengths "
+                f"> 0, received {self.intrinsics[index].tolist()}"
             )
         finite = self.camera_to_world.isfinite().flatten(1).all(1)
         if not finite.all():
-            raise DataError(f"pose {int((~finite).nonzero()[0])}: expected finite numbers")
+            index = int((~finite).nonzero()[0])
+            raise DataError(
+                f"pose {named_view(index, names)}: expected finite numbers; leave the view out, or "
+                "write its pose again"
+            )
         rotation = self.camera_to_world[:, :, :3].double()
         gram_error = (rotation.mT @ rotation - torch.eye(3, device=rotation.device)).abs()
         wrong = (gram_error.flatten(1).amax(1) > 1e-2) | (torch.linalg.det(rotation) < 0)
         if wrong.any():
             index = int(wrong.nonzero()[0])
             raise DataError(
-                f"pose {index}: expected a rotation (orthonormal, determinant +1), received "
-                f"{not_a_rotation(rotation[index])}"
+                f"pose {named_view(index, names)}: expected a rotation (orthonormal, "
+                f"determinant +1), received {not_a_rotation(rotation[index])}"
             )
 
     def __len__(self) -> int:

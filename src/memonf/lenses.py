@@ -29,6 +29,11 @@ STEPS = 20
 WIDEST = 10.0
 
 
+def named_view(view: int, names: Sequence[str] | None) -> str:
+    """A view in a message: by its name, or by its place where views have none."""
+    return str(view) if names is None else f"of {names[view]}"
+
+
 @dataclass(frozen=True)
 class Lenses:
     """The lens of each view.
@@ -64,11 +69,16 @@ class Lenses:
             torch.cat([part.fisheye for part in parts]),
         )
 
-    def check(self) -> None:
-        """Refuse coefficients that are not finite."""
+    def check(self, names: Sequence[str] | None = None) -> None:
+        """Refuse coefficients that are not finite.
+
+        Args:
+            names: Of the views, for messages; None for their places.
+        """
         finite = self.coefficients.isfinite().all(1)
         if not finite.all():
-            raise DataError(f"lens {int((~finite).nonzero()[0])}: expected finite coefficients")
+            index = int((~finite).nonzero()[0])
+            raise DataError(f"lens {named_view(index, names)}: expected finite coefficients")
 
     def distort(
         self, ideal: Float[Tensor, "points 2"], views: Tensor | int

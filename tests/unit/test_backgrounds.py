@@ -36,8 +36,9 @@ def disc(colour: int | tuple, size: int = 16, alpha: bool = False) -> np.ndarray
 
 def write_synthetic(folder: Path, pixels: np.ndarray, views: int = 6, **top: Any) -> Path:
     """NeRF-synthetic layout: the same picture all round, for training and for tests."""
-    poses = turntable(views, pixels.shape[0], 4.0, torch.zeros(3)).camera_to_world.tolist()
-    for split in ("train", "test"):
+    for split, azimuth in (("train", -90.0), ("test", -60.0)):
+        cameras = turntable(views, pixels.shape[0], 4.0, torch.zeros(3), start_azimuth=azimuth)
+        poses = cameras.camera_to_world.tolist()
         (folder / split).mkdir(parents=True)
         frames = []
         for view, pose in enumerate(poses):

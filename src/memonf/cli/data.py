@@ -147,7 +147,7 @@ def split(scene: Scene, options: Data) -> dict[str, Any]:
                 except InputError:  # it has no such view: the part goes without
                     continue
         folder = folder_of(group, options)
-        write_data_set(scene, views, folder)
+        write_data_set(scene, views, folder, divided=True)
         parts[group] = {
             "folder": str(folder), **{name: len(part) for name, part in views.items()}
         }  # fmt: skip

@@ -26,6 +26,8 @@ CAPTURES = (
 )
 FORMATS = ((blender.can_read, blender.read), (npz.can_read, npz.read))
 EMBEDDED = "embedded:"
+#: Files that mean their folder: one split of several.
+SPLIT_FILES = tuple(f"transforms_{split}.json" for split in blender.SPLITS)
 
 
 def embedded_scenes() -> list[str]:
@@ -48,7 +50,8 @@ def load_scene(
 
     Args:
         data: A NeRF-synthetic folder, a capture (``transforms.json`` of nerfstudio or instant-ngp,
-            LLFF, COLMAP), an ``.npz`` file, or ``embedded:NAME``.
+            LLFF, COLMAP), an ``.npz`` file, or ``embedded:NAME``. The file of one split, as
+            ``transforms_train.json``, means its folder.
         front: Horizontal direction (x, y) towards the front cameras; None for the format's own:
             -y for Blender scenes, the middle of the cameras for captures.
         place: Of captures: ``auto`` turns them upright, centres them and scales their box to ±1.5;
@@ -80,6 +83,11 @@ def open_scene(data: str, place: Place, half_side: float | None, background: Bac
         with as_file(files(__name__) / "scenes" / f"{name}.npz") as path:
             return npz.read(path, background)
     path = Path(data)
+    if path.name in SPLIT_FILES and path.is_file():
+        # Its views alone would be trained on and held out as well, whatever split they are.
+        scene = open_scene(str(path.parent), place, half_side, background)
+        note = f"{path.name} is one split of its folder: all of them are read"
+        return dataclasses.replace(scene, notes=(note, *scene.notes))
     if not path.exists():
         raise DataError(
             f"{data}: there is no such file or folder; `memonf scenes` lists the embedded scenes"

@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import contextlib
 import math
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -34,10 +34,12 @@ from .background import (
 from .base import Scene, Views
 from .boxes import box_notes
 from .keys import KeyNotes, Keys
+from .lookup import ENDINGS, PictureFinder, none_there
 from .masks import unnamed_notes
 from .pictures import picture_header, read_picture, read_pictures
 from .poses import precision_notes, rigid
-from .sources import inside, read_json
+from .sources import read_json
+from .splits import ListedView, picture_names, separated, view_names
 from .storage import keep
 
 __all__ = ["can_read", "read"]
@@ -73,6 +75,7 @@ class Listed:
             are square.
         background: Colour behind everything and the key that says it; None if it is not said.
         notes: What was found, a sentence each.
+        missing: Of each picture that is not there, its name and where it stands in the file.
     """
 
     file: Path
@@ -81,6 +84,25 @@ class Listed:
     angles: tuple[float, float | None]
     background: tuple[Colour, str] | None
     notes: tuple[str, ...]
+    missing: Mapping[int, tuple[str, str]]
+
+    def there(self) -> tuple[Path, ...]:
+        """The pictures that are there.
+
+        Raises:
+            DataError: There is none.
+        """
+        found = [path for place, path in enumerate(self.paths) if place not in self.missing]
+        if not found:
+            names = [name for name, _ in self.missing.values()]
+            raise none_there(names, f"{self.file.parent}", self.file.name, self.file.parent)
+        return tuple(found)
+
+    def only(self, places: Sequence[int]) -> Listed:
+        """Some of its views."""
+        missing = {new: self.missing[old] for new, old in enumerate(places) if old in self.missing}
+        paths = tuple(self.paths[place] for place in places)
+        return replace(self, paths=paths, poses=self.poses[list(places)], missing=missing)
 
 
 def read(path: Path, background: Background = "auto") -> Scene:
@@ -92,15 +114,22 @@ def read(path: Path, background: Background = "auto") -> Scene:
             pictures with alpha and the colour of the borders of those without.
 
     Raises:
-        DataError: Broken JSON, missing keys, keys that are refused, missing pictures, unusable
-            poses.
+        DataError: Broken JSON, missing keys, keys that are refused, no picture of the first split,
+            unusable poses, training views that are all held out as well.
     """
-    splits = {
-        name: listed(path, name) for name in SPLITS if (path / f"transforms_{name}.json").exists()
-    }
+    finder = PictureFinder(path, smaller=False)
+    files = {name: path / f"transforms_{name}.json" for name in SPLITS}
+    every = {name: listed(finder, file) for name, file in files.items() if file.exists()}
+    kept, shared = separated(views_of(every), f"{path}")
+    splits = {name: split.only(kept[name]) for name, split in every.items()}
     first = next(iter(splits.values()))
     notes = [note for split in splits.values() for note in split.notes]
-    pictures = [picture for split in splits.values() for picture in split.paths]
+    notes += [*shared, *finder.notes()]
+    first_there = first.there()
+    pictures = [*first_there, *(
+        picture for split in list(splits.values())[1:]
+        for place, picture in enumerate(split.paths) if place not in split.missing
+    )]  # fmt: skip
     notes += unnamed_notes(path, pictures)
     colour, noted = background_of(background, first)
     half = torch.full((3,), HALF_SIDE)
@@ -111,7 +140,7 @@ def read(path: Path, background: Background = "auto") -> Scene:
             f"{with_alpha} of {len(pictures)} pictures have an alpha channel, the others count as "
             "opaque"
         )
-    size = picture_header(first.paths[0]).stored
+    size = picture_header(first_there[0]).stored
     cameras = cameras_of(first, [size] * len(first.paths))
     notes += precision_notes(
         f"{path}", cameras.positions, aabb,
@@ -133,6 +162,18 @@ def read(path: Path, background: Background = "auto") -> Scene:
     )
 
 
+def views_of(splits: Mapping[str, Listed]) -> dict[str, list[ListedView]]:
+    """What tells the views of all splits apart."""
+    names = iter(picture_names([path for split in splits.values() for path in split.paths]))
+    return {
+        name: [
+            ListedView(next(names), pose, path)
+            for path, pose in zip(split.paths, split.poses, strict=True)
+        ]
+        for name, split in splits.items()
+    }
+
+
 def background_of(background: Background, first: Listed) -> tuple[Colour, list[str]]:
     """The colour behind everything, and a note on where it comes from if that is not plain."""
     named = named_colour(background)
@@ -141,38 +182,44 @@ def background_of(background: Background, first: Listed) -> tuple[Colour, list[s
     if first.background is not None:
         colour, key = first.background
         return colour, [f"background {colour_text(colour)} from `{key}`"]
-    step = -(-len(first.paths) // BORDER_VIEWS)
-    colour, translucent = behind_pictures(map(read_picture, first.paths[::step]))
+    pictures = first.there()
+    step = -(-len(pictures) // BORDER_VIEWS)
+    colour, translucent = behind_pictures(map(read_picture, pictures[::step]))
     return colour, [] if translucent else [colour_note(colour)]
 
 
-def listed(folder: Path, name: str) -> Listed:
+def listed(finder: PictureFinder, file: Path) -> Listed:
     """Read one ``transforms_*.json``.
 
     Raises:
-        DataError: Broken JSON, missing keys, missing pictures, unusable poses.
+        DataError: Broken JSON, missing keys, unusable poses.
     """
-    file = folder / f"transforms_{name}.json"
     content = read_json(file)
     frames = content.get("frames")
     if not isinstance(frames, list) or not frames:
         raise DataError(f"{file}: expected a list `frames` with at least one frame")
     keys = KeyNotes()
     keys.look(content, FILE_KEYS, f"{file}")
-    paths, poses = [], []
+    paths, poses, missing = [], [], {}
     for number, frame in enumerate(frames):
         where = f"{file}: frame {number}"
         if not isinstance(frame, dict) or not {"file_path", "transform_matrix"} <= frame.keys():
             raise DataError(f"{where}: expected keys `file_path` and `transform_matrix`")
         keys.look(frame, FRAME_KEYS, where, "frames")
-        paths.append(picture_path(folder, str(frame["file_path"]), where))
+        name = str(frame["file_path"])
+        picture = finder.find(name, where)
+        if picture is None:
+            ending = "" if Path(name).suffix.lower() in ENDINGS else ENDINGS[0]
+            missing[number] = (finder.missing[-1] + ending, where)
+            picture = finder.folder / (name + ending)
+        paths.append(picture)
         poses.append(pose_matrix(frame["transform_matrix"], where))
-    turned, scaled = rigid(np.stack(poses), [str(path) for path in paths], f"{file}")
+    turned, scaled = rigid(np.stack(poses), picture_names(paths), f"{file}")
     across = angle_of(content, "camera_angle_x", file)
     down = angle_of(content, "camera_angle_y", file) if "camera_angle_y" in content else None
     return Listed(
         file, tuple(paths), turned, (across, down), colour_of_file(content, f"{file}"),
-        (*keys.notes(), *(f"{file.name}: {note}" for note in scaled)),
+        (*keys.notes(), *(f"{file.name}: {note}" for note in scaled)), missing,
     )  # fmt: skip
 
 
@@ -212,8 +259,16 @@ def read_split(split: Listed) -> Views:
     """Read all pictures of a split.
 
     Raises:
-        DataError: A picture that cannot be read, or one of another shape than the first.
+        DataError: A picture that is not there or cannot be read, or one of another shape than the
+            first.
     """
+    split.there()
+    for name, where in split.missing.values():
+        more = len(split.missing) - 1
+        raise DataError(
+            f"{where}: picture {name} is not there{f' (and {more} more)' * (more > 0)}; copy it or "
+            "remove the frame"
+        )
     headers = [picture_header(picture) for picture in split.paths]
     sizes = [header.stored for header in headers]
     channels = max(header.channels for header in headers)
@@ -222,17 +277,7 @@ def read_split(split: Listed) -> Views:
         read_pictures(split.paths, channels=channels), sizes, channels,
         origin=str(split.file.resolve()), sources=split.paths,
     )  # fmt: skip
-    return Views(cameras, images, tuple(path.stem for path in split.paths))
-
-
-def picture_path(folder: Path, file_path: str, where: str) -> Path:
-    """Path of a frame's picture; the layout leaves ``.png`` out. It must lie in the folder."""
-    if Path(file_path).suffix.lower() not in (".png", ".jpg", ".jpeg", ".webp"):
-        file_path += ".png"
-    path = inside(folder, file_path, where)
-    if not path.is_file():
-        raise DataError(f"{where}: picture {path} is not there; copy it or remove the frame")
-    return path
+    return Views(cameras, images, view_names(split.paths))
 
 
 def pose_matrix(values: Any, where: str) -> np.ndarray:

@@ -12,7 +12,7 @@ as the background's colour, which is the mean colour of the pictures' borders (a
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from functools import partial
 from pathlib import Path
@@ -32,6 +32,7 @@ from .boxes import SaidBox, box_notes
 from .masks import counted_pixels
 from .pictures import picture_header, read_picture, read_pictures
 from .poses import precision_notes, rigid
+from .splits import ListedView, hold_out, picture_names, separated, view_names
 from .storage import keep
 
 __all__ = ["HELD_OUT_EVERY", "Frame", "Layout", "Place", "build_scene", "left_out"]
@@ -173,13 +174,14 @@ def build_scene(
     background: Background = "auto",
     layout: Layout | None = None,
     said: Said = NOTHING_SAID,
+    divided: bool = False,
     notes: Sequence[str] = (),
 ) -> Scene:
     """Make a scene of the frames of a capture.
 
     Args:
         name: Short name.
-        splits: Frames of each split; with one split alone every eighth of them is held out.
+        splits: Frames of each split; of training frames alone every eighth is held out.
         place: How the scene is placed.
         half_side: Half a side of the box, world units; None for what the data set says, or one that
             holds all cameras.
@@ -187,24 +189,24 @@ def build_scene(
         layout: What a data set that MeMo NF wrote says of all this; it holds unless something else
             was asked for.
         said: What any other data set says of it.
+        divided: Whether the splits are the data set's own word: then none is held out besides.
         notes: What the reader has to say.
 
     Raises:
-        DataError: No frame, unusable poses.
+        DataError: No frame, unusable poses, training views that are all held out as well.
     """
     found = list(notes)
     if not any(splits.values()):
-        raise DataError(f"{name}: no frame is left whose picture is there")
-    kept = {
-        split: [fitted(frame) for frame in frames] for split, frames in splits.items() if frames
-    }
-    if list(kept) == ["train"]:
-        kept = hold_out(kept["train"])
-        found.append(f"every {HELD_OUT_EVERY}th view is held out for tests")
+        raise DataError(f"{name}: expected one frame or more whose picture is there")
+    parts, done = split_frames(name, splits, divided)
+    kept = {split: [fitted(frame) for frame in part] for split, part in parts.items()}
+    found += done
     frames = [frame for part in kept.values() for frame in part]
     found += what_differs(frames)
     poses, scaled = rigid(
-        np.stack([frame.pose for frame in frames]), [str(frame.picture) for frame in frames], name
+        np.stack([frame.pose for frame in frames]),
+        picture_names([frame.picture for frame in frames]),
+        name,
     )
     world = cameras_of(name, frames, poses)
     box = said.box if half_side is None else SaidBox(half_side, None, "")
@@ -323,13 +325,42 @@ def left_out(missing: Sequence[str]) -> list[str]:
     return [f"{frames} left out, the picture is missing: {', '.join(missing[:LISTED])}{more}"]
 
 
-def hold_out(frames: Sequence[Frame]) -> dict[str, list[Frame]]:
-    """Training views, and every eighth for tests, in the order of their names."""
-    ordered = sorted(frames, key=lambda frame: frame.picture.name)
-    test = ordered[HELD_OUT_EVERY // 2 :: HELD_OUT_EVERY]
-    held = {id(frame) for frame in test}
-    train = [frame for frame in ordered if id(frame) not in held]
-    return {"train": train, "test": test} if test else {"train": train}
+def split_frames(
+    name: str, splits: Mapping[str, Sequence[Frame]], divided: bool
+) -> tuple[dict[str, list[Frame]], list[str]]:
+    """Splits that share no view, some of it held out where nothing was; and what was done."""
+    views = dict(zip(splits, listed_views(splits.values()), strict=True))
+    places, notes = separated(views, name)
+    kept = {split: [splits[split][place] for place in found] for split, found in places.items()
+            if found}  # fmt: skip
+    if list(kept) != ["train"]:
+        return kept, notes
+    if divided:
+        return kept, [*notes, "no view is held out: the data set's own splits have none"]
+    ordered = sorted(kept["train"], key=lambda frame: frame.picture.name)
+    (left,) = listed_views([ordered])
+    held = hold_out(left, HELD_OUT_EVERY)
+    train, test = (
+        [frame for frame, out in zip(ordered, held, strict=True) if out == wanted]
+        for wanted in (False, True)
+    )
+    if not any(held):
+        return kept, [*notes, f"no view is held out: {len(held)} views are too few"]
+    notes.append(f"every {HELD_OUT_EVERY}th view is held out for tests")
+    more = sum(held) - len(range(HELD_OUT_EVERY // 2, len(held), HELD_OUT_EVERY))
+    if more:
+        notes.append(f"{more} more, since their cameras are those of held-out views")
+    return {"train": train, "test": test}, notes
+
+
+def listed_views(splits: Iterable[Sequence[Frame]]) -> list[list[ListedView]]:
+    """What tells views apart, split by split."""
+    splits = list(splits)
+    names = iter(picture_names([frame.picture for frames in splits for frame in frames]))
+    return [
+        [ListedView(next(names), frame.pose, frame.picture) for frame in frames]
+        for frames in splits
+    ]
 
 
 def fitted(frame: Frame) -> Frame:
@@ -400,7 +431,7 @@ def cameras_of(name: str, frames: Sequence[Frame], poses: np.ndarray) -> Cameras
         lenses,
     )
     try:
-        cameras.check()
+        cameras.check(picture_names([frame.picture for frame in frames]))
     except DataError as error:
         raise DataError(f"{name}: {error}") from None
     return cameras
@@ -449,8 +480,7 @@ def read_views(frames: Sequence[Frame], cameras: Cameras) -> Views:
         masks = Pictures.of(
             [read_mask(frame, size)[..., None] for frame, size in zip(frames, sizes, strict=True)]
         )
-    names = tuple(path.stem for path in paths)
-    return Views(cameras, images, names, None, masks)
+    return Views(cameras, images, view_names(paths), None, masks)
 
 
 def read_mask(frame: Frame, size: tuple[int, int]) -> UInt8[Tensor, "height width"]:

@@ -1,10 +1,10 @@
 """COLMAP's sparse models, binary or text, with their pictures; read by pycolmap.
 
 The model lies in ``sparse/0``, ``sparse``, ``colmap/sparse/0`` or the folder itself, the pictures
-in ``images``. Where COLMAP could not join all pictures it leaves several models, each in
-coordinates of its own, in ``sparse/0``, ``sparse/1``, …: that of most pictures is read. Poses are
-world to camera in OpenCV's convention; pixel centres are at half integers, as here. A picture that
-is not there is left out and named.
+in ``images``, or smaller copies in ``images_2`` and its like. Where COLMAP could not join all
+pictures it leaves several models, each in coordinates of its own, in ``sparse/0``, ``sparse/1``, …:
+that of most pictures is read. Poses are world to camera in OpenCV's convention; pixel centres are
+at half integers, as here. A picture that is not there is left out and named. Points are not needed.
 
 Reference:
     Schönberger and Frahm 2016, Structure-from-Motion Revisited, https://colmap.github.io/format.html.
@@ -12,11 +12,14 @@ Reference:
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from mmap import ACCESS_READ, mmap
 from pathlib import Path
+from shutil import copyfile
 from struct import error as struct_error
 from struct import unpack_from
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import numpy as np
@@ -25,8 +28,8 @@ from ..errors import DataError, InputError, decoding
 from .background import Background
 from .base import Scene
 from .capture import Frame, Place, build_scene, left_out
+from .lookup import PictureFinder, none_there, smaller_folders
 from .masks import masks_beside, masks_note
-from .sources import inside
 
 __all__ = ["can_read", "read"]
 
@@ -73,7 +76,7 @@ def picture_count(folder: Path) -> int:
     with file.open("rb") as stream:
         if file.suffix == ".bin":
             return int.from_bytes(stream.read(8), "little")
-        return sum(not line.startswith(b"#") for line in stream) // 2
+        return sum(1 for _ in listed_images(stream))
 
 
 def can_read(path: Path) -> bool:
@@ -96,25 +99,35 @@ def read(
     folders = model_folders(path)
     folder = max(folders, key=picture_count)
     model = open_model(folder)
-    root = pictures_folder(path, folder)
-    frames, missing = [], []
     with decoding(f"{folder}: names of pictures"):  # they may be no text
+        names = names_in_text(folder)
         images = sorted(
-            (image for image in model.images.values() if image.has_pose),
-            key=lambda image: image.name,
-        )
-    masks = masks_beside(path, [image.name for image in images])
-    for image in images:
-        picture = inside(root, image.name, f"{folder}: picture {image.image_id}")
-        if picture.is_file():
-            frame = frame_of(model, image, picture, folder)
-            frames.append(replace(frame, mask=masks.get(image.name)))
-        else:
-            missing.append(image.name)
+            ((names.get(image.image_id, image.name), image)
+             for image in model.images.values() if image.has_pose),
+            key=lambda named: named[0],
+        )  # fmt: skip
+    if not images:
+        raise DataError(f"{folder}: no image of the model has a pose; run the mapper again")
+    finder, pictures = find_pictures(path, folder, [name for name, _ in images])
+    masks = masks_beside(path, [name for name, _ in images])
+    frames = [
+        replace(frame_of(model, image, picture, folder), mask=masks.get(name))
+        for (name, image), picture in zip(images, pictures, strict=True) if picture is not None
+    ]  # fmt: skip
+    if not frames:
+        listing = f"{(folder / 'images').relative_to(path)}.{model_kind(folder)}"
+        raise none_there(finder.missing, f"{path}", listing, finder.folder)
     notes = [f"model in `{folder.relative_to(path)}`, {len(model.points3D)} points"]
     if len(folders) > 1:
         notes.append(f"{len(folders)} models that were not joined; this one has most pictures")
-    notes += [*left_out(missing), *masks_note(path, masks, [f.picture for f in frames])]
+    if finder.folder != path / "images":
+        shown = finder.folder.relative_to(path)
+        smaller = finder.folder in smaller_folders(path)
+        notes.append(f"pictures from `{shown}`{', intrinsics follow their size' * smaller}")
+    notes += [
+        *finder.notes(), *left_out(finder.missing),
+        *masks_note(path, masks, [frame.picture for frame in frames]),
+    ]  # fmt: skip
     return build_scene(
         path.resolve().name, {"train": frames}, place=place, half_side=half_side,
         background=background, notes=notes,
@@ -130,10 +143,19 @@ def open_model(folder: Path) -> Any:
             f'{folder}: COLMAP models are read by pycolmap: pip install "memonf[colmap]"'
         ) from None
     for name, head, counted in BINARIES:
-        if (file := folder / name).is_file():
+        if (file := folder / name).is_file() and (name == "images.bin" or file.stat().st_size):
             check_counts(file, head, counted)
     with decoding(f"{folder}: cannot be read as a COLMAP model"):
-        return pycolmap.Reconstruction(folder)
+        points = folder / f"points3D.{model_kind(folder)}"
+        if points.is_file() and (points.suffix == ".txt" or points.stat().st_size):
+            return pycolmap.Reconstruction(folder)
+        with TemporaryDirectory() as temporary:  # pycolmap asks for points; cameras need none
+            whole = Path(temporary)
+            for name in ("cameras", "images", "rigs", "frames"):
+                if (file := folder / f"{name}.{model_kind(folder)}").is_file():
+                    copyfile(file, whole / file.name)
+            (whole / points.name).write_bytes(b"" if points.suffix == ".txt" else bytes(8))
+            return pycolmap.Reconstruction(whole)
 
 
 def check_counts(file: Path, head: int, counted: int) -> None:
@@ -162,12 +184,42 @@ def check_counts(file: Path, head: int, counted: int) -> None:
         raise broken from None
 
 
-def pictures_folder(path: Path, folder: Path) -> Path:
-    """Where the pictures lie."""
-    for root in (path / "images", folder / "images", path):
-        if root.is_dir():
-            return root
-    return path
+def find_pictures(
+    path: Path, folder: Path, names: list[str]
+) -> tuple[PictureFinder, list[Path | None]]:
+    """Where the pictures lie, and each of them; of the first folder that has any."""
+    roots = [path / "images", folder / "images", *smaller_folders(path), path]
+    tried = []
+    for root in dict.fromkeys(root for root in roots if root.is_dir()):
+        finder = PictureFinder(root)
+        found = [finder.find(name, f"{folder}: picture `{name}`") for name in names]
+        if any(found):
+            return finder, found
+        tried.append((finder, found))
+    return tried[0]
+
+
+def names_in_text(folder: Path) -> dict[int, str]:
+    """Image id -> name of a text model; pycolmap keeps a name up to its first space.
+
+    Of a binary model, which has no such limit, nothing.
+    """
+    if model_kind(folder) != "txt":
+        return {}
+    with (folder / "images.txt").open("rb") as stream:
+        return {
+            int(words[0]): words[9].decode()
+            for line in listed_images(stream) if len(words := line.split(None, 9)) == 10
+        }  # fmt: skip
+
+
+def listed_images(stream: Iterable[bytes]) -> Iterator[bytes]:
+    """Lines of an ``images.txt`` that begin an image; that of its points follows, empty or not."""
+    lines = iter(stream)
+    for line in lines:
+        if (stripped := line.strip()) and not stripped.startswith(b"#"):
+            yield stripped
+            next(lines, None)
 
 
 def frame_of(model: Any, image: Any, picture: Path, folder: Path) -> Frame:

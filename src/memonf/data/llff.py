@@ -19,13 +19,13 @@ from ..errors import DataError, decoding
 from .background import Background
 from .base import Scene
 from .capture import Frame, Place, build_scene
+from .lookup import ENDINGS, broken_link, smaller_folders
 from .masks import masks_beside, masks_note
 from .sources import read_bytes
 
 __all__ = ["can_read", "read"]
 
 POSES = "poses_bounds.npy"
-ENDINGS = (".png", ".jpg", ".jpeg", ".webp")
 #: A hundred thousand pictures.
 MOST_BYTES = 17 * 8 * 100_000
 
@@ -52,10 +52,16 @@ def read(
     if not isinstance(rows, np.ndarray) or rows.ndim != 2 or rows.shape[1] != 17 or not len(rows):
         shape = getattr(rows, "shape", type(rows).__name__)
         raise DataError(f"{file}: expected rows of 17 numbers, received {shape}")
-    if rows.dtype.kind not in "fiu" or not np.isfinite(rows.astype(np.float64)).all():
+    if rows.dtype.kind not in "fiu":
         raise DataError(f"{file}: expected finite numbers, received {rows.dtype}")
     rows = rows.astype(np.float64)
     folder, pictures = pictures_of(path, len(rows))
+    broken = np.flatnonzero(~np.isfinite(rows).all(1))
+    if len(broken):
+        raise DataError(
+            f"{file}: row {broken[0]}, that of {folder}/{pictures[broken[0]].name}: expected "
+            "finite numbers; take its row and its picture out, or solve for it again"
+        )
     masks = masks_beside(path, [picture.name for picture in pictures])
     frames = []
     for row, picture in zip(rows, pictures, strict=True):
@@ -87,15 +93,16 @@ def pictures_of(path: Path, count: int) -> tuple[str, list[Path]]:
     Raises:
         DataError: There is none, or it holds another number of pictures.
     """
-    smaller = [
-        (int(name), folder)
-        for folder in path.glob("images_*")
-        if folder.is_dir() and (name := folder.name.removeprefix("images_")).isdecimal()
-    ]
-    for folder in [path / "images", *(folder for _, folder in sorted(smaller))]:
+    for folder in [path / "images", *smaller_folders(path)]:
         if not folder.is_dir():
             continue
-        found = sorted(file for file in folder.iterdir() if file.suffix.lower() in ENDINGS)
+        found = sorted(
+            file for file in folder.iterdir()
+            if file.suffix.lower() in ENDINGS and not file.name.startswith(".")
+        )  # fmt: skip
+        for file in found:
+            if (link := broken_link(file, folder)) is not None:
+                raise DataError(f"{file}: {link}; bring the picture, or take it and its pose out")
         if found:
             if len(found) != count:
                 raise DataError(

@@ -14,7 +14,7 @@ import itertools
 import math
 import zipfile
 from collections.abc import Iterable, Iterator
-from functools import partial
+from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
@@ -37,6 +37,7 @@ from .blender import FAR, HALF_SIDE, NEAR, SPLITS
 from .boxes import box_notes
 from .keys import ELSEWHERE, REFUSED, SAID, KeyNotes, Keys
 from .poses import precision_notes, rigid
+from .splits import ListedView, separated, small
 from .storage import keep
 
 __all__ = ["can_read", "read"]
@@ -102,11 +103,22 @@ def read(path: Path, background: Background = "auto") -> Scene:
     parts: dict[str, tuple[str, slice]] = {name: (f"_{name}", slice(None)) for name in packed}
     if not packed:
         parts = {"train": ("", slice(0, BMILD_TRAIN)), "test": ("", slice(BMILD_TRAIN, None))}
+        if empty(path, parts["test"][1]):
+            del parts["test"]
     notes = seen.notes()
-    for suffix, part in parts.values():
-        if single and not packed and part.start and empty(path, part):
-            continue  # a short set has no tests, and says so when they are asked for
-        notes += cameras_of(path, suffix, part)[2]
+    views = {}
+    for name, (suffix, part) in parts.items():
+        cameras, _, found = cameras_of(path, suffix, part)
+        notes += found
+        places = place_names(f"poses{suffix}", part, len(cameras))
+        poses = cameras.camera_to_world.numpy()
+        looks = cache(partial(small_pictures, path, f"images{suffix}", part))
+        views[name] = [
+            ListedView(place, pose, look=lambda view=view, looks=looks: looks()[view])
+            for view, (place, pose) in enumerate(zip(places, poses, strict=True))
+        ]
+    kept, shared = separated(views, f"{path}")
+    notes += shared
     half = torch.full((3,), HALF_SIDE)
     aabb = torch.stack([-half, half]) if aabb is None else aabb
     suffix, part = next(iter(parts.values()))
@@ -121,7 +133,10 @@ def read(path: Path, background: Background = "auto") -> Scene:
     colour, noted = background_of(background, said, path, f"images{suffix}")
     return Scene(
         name=path.stem,
-        loaders={name: partial(read_arrays, path, *where) for name, where in parts.items()},
+        loaders={
+            name: partial(read_arrays, path, *where, tuple(kept[name]))
+            for name, where in parts.items()
+        },
         aabb=aabb,
         near=near,
         far=far,
@@ -177,13 +192,19 @@ def cameras_of(
         )
     if poses.dtype.kind not in "fiu":
         raise DataError(f"{path}: `poses{suffix}`: expected numbers, received {poses.dtype}")
-    turned, notes = rigid(poses[:, :3], names_of(suffix, shape[0]), f"{path}: `poses{suffix}`")
+    places = place_names(f"poses{suffix}", part, shape[0])
+    turned, notes = rigid(poses[:, :3], places, f"{path}")
     try:
-        cameras = Cameras.pinhole(torch.from_numpy(turned), focal, width=shape[2], height=shape[1])
+        cameras = Cameras.pinhole(torch.from_numpy(turned), focal, shape[2], shape[1], places)
     except DataError as error:
-        raise DataError(f"{path}: `poses{suffix}`: {error}") from None
+        raise DataError(f"{path}: {error}") from None
     views, height, width, channels = shape
     return cameras, (views, height, width, channels), notes
+
+
+def small_pictures(path: Path, key: str, part: slice) -> list[np.ndarray]:
+    """All pictures of a part, made small."""
+    return [small(picture) for picture in read_pictures(path, key, part)]
 
 
 def names_of(suffix: str, count: int) -> tuple[str, ...]:
@@ -191,15 +212,21 @@ def names_of(suffix: str, count: int) -> tuple[str, ...]:
     return tuple(f"{suffix.strip('_') or 'view'}_{index}" for index in range(count))
 
 
-def read_arrays(path: Path, suffix: str, part: slice) -> Views:
-    """Read the images and poses whose keys end in `suffix`."""
+def place_names(key: str, part: slice, count: int) -> list[str]:
+    """Name of each of `count` entries of a part of an array: its place in the whole."""
+    return [f"{key}[{place}]" for place in range(part.start or 0, (part.start or 0) + count)]
+
+
+def read_arrays(path: Path, suffix: str, part: slice, kept: tuple[int, ...]) -> Views:
+    """Read the images and poses whose keys end in `suffix`; of `part`, those at places `kept`."""
     key = f"images{suffix}"
     cameras, shape, _ = cameras_of(path, suffix, part)
     images = keep(
         read_pictures(path, key, part), [(shape[2], shape[1])] * shape[0], shape[3],
         origin=f"{path.resolve()} {key} {part}", sources=[path],
     )  # fmt: skip
-    return Views(cameras, images, names_of(suffix, len(images)))
+    views = Views(cameras, images, names_of(suffix, len(images)))
+    return views if len(kept) == len(views) else views[list(kept)]
 
 
 def array_of(archive: np.lib.npyio.NpzFile, key: str) -> np.ndarray:

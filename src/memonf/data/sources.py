@@ -1,4 +1,4 @@
-"""Files that data sets name or are described by: paths that stay inside, JSON that is no bomb."""
+"""Files that data sets are described by: of bounded size, JSON that is no bomb."""
 
 from __future__ import annotations
 
@@ -8,29 +8,10 @@ from typing import Any
 
 from ..errors import DataError
 
-__all__ = ["inside", "read_bytes", "read_json"]
+__all__ = ["read_bytes", "read_json"]
 
 #: Larger than the cameras of a hundred thousand pictures.
 MOST_JSON = 1 << 28
-
-
-def inside(folder: Path, name: str, where: str) -> Path:
-    """Path of a file that a data set names; it must lie in the data set's folder.
-
-    Raises:
-        DataError: It leads out of the folder, through `..`, a root or a link.
-    """
-    if "\0" in name:
-        raise DataError(f"{where}: a file name with a zero byte")
-    try:
-        path = folder / name
-        path.is_file()  # complains of names that are too long, which `resolve` does not
-        leads_out = not path.resolve().is_relative_to(folder.resolve())
-    except (OSError, ValueError, RuntimeError):  # too long, or a ring of links
-        raise DataError(f"{where}: `{name[:80]}` is no usable path") from None
-    if leads_out:
-        raise DataError(f"{where}: `{name[:200]}` leads out of the data folder; copy it inside")
-    return path
 
 
 def read_bytes(file: Path, most: int) -> bytes:

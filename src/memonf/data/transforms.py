@@ -1,8 +1,9 @@
 """``transforms.json`` as nerfstudio and instant-ngp write it.
 
-Intrinsics, lens and size stand once for all frames, or with each frame; poses are OpenGL's. A frame
-whose picture is not there is left out and named. ``transforms_train.json`` and its like are the
-splits, else nerfstudio's ``train_filenames`` and its like, else every eighth view is held out.
+Intrinsics, lens and size stand once for all frames, or with each frame; a size that is not there is
+that of the pictures; poses are OpenGL's. A frame whose picture is not there is left out and named.
+``transforms_train.json`` and its like are the splits (one of them named by itself means its
+folder), else nerfstudio's ``train_filenames`` and its like, else every eighth view is held out.
 
 Reference:
     https://docs.nerf.studio/quickstart/data_conventions.html; Müller et al. 2022, instant-ngp.
@@ -24,13 +25,17 @@ from .blender import SPLITS, SYNTHETIC_FILE, SYNTHETIC_FRAME, pose_matrix
 from .boxes import box_of_file, up_of_file
 from .capture import Frame, Layout, Place, Said, build_scene, left_out
 from .keys import JSON_FILE, JSON_FRAME, KeyNotes
+from .lookup import PictureFinder, none_there, split_name
 from .masks import dynamic_mask, unnamed_notes
-from .sources import inside, read_json
+from .pictures import picture_header
+from .sources import read_json
+from .splits import names_in_words
 
 __all__ = ["LAYOUT", "can_read", "read"]
 
 #: Where a data set that MeMo NF wrote says how its scene lies.
 LAYOUT = "memonf"
+WHOLE = "transforms.json"
 #: Keys that a NeRF-synthetic file may have: all others that are read here make it a capture.
 SYNTHETIC = SYNTHETIC_FILE | SYNTHETIC_FRAME
 #: nerfstudio's names of camera models, and whether they are fisheyes.
@@ -45,29 +50,32 @@ CONVENTION_KEYS = (
 OPENGL = ("opengl", "gl", "blender", "nerf", "nerfstudio", "instant-ngp", "rub")
 OPENCV = ("opencv", "cv", "colmap", "rdf")
 LENS_KEYS = ("k1", "k2", "k3", "k4", "p1", "p2")
-#: Endings that are tried where a frame names its picture without one.
-ENDINGS = (".png", ".jpg", ".jpeg", ".webp", ".JPG", ".PNG")
+#: Key of the layout that MeMo NF writes: the splits that the data set was written with.
+WRITTEN_SPLITS = "splits"
 
 
 def files_of(path: Path) -> dict[str, Path]:
-    """The transforms files of a folder: the whole, or its splits."""
+    """The transforms files of a folder: its splits, or the whole, or what goes on beside others.
+
+    instant-ngp trains on ``transforms.json`` and tests on ``transforms_test.json``.
+    """
     if path.is_file():
-        return {"all": path} if path.suffix == ".json" else {}
+        return {"all": path} if path.suffix.lower() == ".json" else {}
     splits = {name: path / f"transforms_{name}.json" for name in SPLITS}
     there = {name: file for name, file in splits.items() if file.is_file()}
-    if "train" in there:
+    whole = path / WHOLE
+    if "train" in there or not whole.is_file():
         return there
-    whole = path / "transforms.json"
-    return {"all": whole} if whole.is_file() else {}
+    return {"train": whole, **there} if there else {"all": whole}
 
 
 def can_read(path: Path) -> bool:
     """Whether `path` is such a file, or a folder with one."""
     files = files_of(path)
-    if "all" in files:
+    if "all" in files or WHOLE in (file.name for file in files.values()):
         return True
     try:
-        return "train" in files and any(says_more(read_json(file)) for file in files.values())
+        return any(says_more(read_json(file)) for file in files.values())
     except DataError:
         return False  # the reader of the other layout says what is wrong
 
@@ -104,15 +112,17 @@ def read(
     folder = path if path.is_dir() else path.parent
     splits: dict[str, list[Frame]] = {}
     notes: list[str] = []
-    missing: list[str] = []
+    finder = PictureFinder(folder)
+    divided = False
     layout, said, keys = None, None, KeyNotes()
     for split, file in files.items():
         content = read_json(file)
-        frames = read_frames(folder, file, content, missing, keys)
-        if split != "all":
-            splits[split] = frames
+        named = read_frames(finder, file, content, keys)
+        if split == "all" or file.name == WHOLE:
+            splits, done, divided = split_by_names(file, content, named, finder)
+            notes += done
         else:
-            splits = split_by_names(folder, file, content, frames)
+            splits[split] = [*splits.get(split, []), *named.values()]
         here = Said(
             box_of_file(content, f"{file}"), up_of_file(content, f"{file}"),
             colour_of_file(content, f"{file}"),
@@ -122,14 +132,20 @@ def read(
             notes.append(f"{file.name} says another box, up or background than the first file does")
         if LAYOUT in content:
             layout = read_layout(content[LAYOUT], file)
+            divided |= WRITTEN_SPLITS in content[LAYOUT]
+    if "train" in files and files["train"].name != WHOLE and (folder / WHOLE).is_file():
+        notes.append(f"`{WHOLE}` is not read: {files['train'].name} and its like are the splits")
+    if not any(splits.values()):
+        listing = " and ".join(file.name for file in files.values())
+        raise none_there(finder.missing, f"{folder}", listing, folder)
     pictures = [frame.picture for part in splits.values() for frame in part]
-    named = any(frame.mask for part in splits.values() for frame in part)
+    masked = any(frame.mask for part in splits.values() for frame in part)
     return build_scene(
         folder.resolve().name, splits, place=place, half_side=half_side, background=background,
-        layout=layout, said=said or Said(),
+        layout=layout, said=said or Said(), divided=divided,
         notes=[
-            *dict.fromkeys(notes), *keys.notes(), *left_out(missing),
-            *([] if named else unnamed_notes(folder, pictures)),
+            *dict.fromkeys(notes), *keys.notes(), *finder.notes(), *left_out(finder.missing),
+            *([] if masked else unnamed_notes(folder, pictures)),
         ],
     )  # fmt: skip
 
@@ -144,6 +160,8 @@ def same(one: Said, other: Said) -> bool:
 
 def read_layout(values: Any, file: Path) -> Layout:
     """The layout of a data set that MeMo NF wrote."""
+    if isinstance(values, dict):
+        values = {key: value for key, value in values.items() if key != WRITTEN_SPLITS}
     try:
         return Layout.from_dict(values)
     except DataError as error:
@@ -151,9 +169,9 @@ def read_layout(values: Any, file: Path) -> Layout:
 
 
 def read_frames(
-    folder: Path, file: Path, content: dict[str, Any], missing: list[str], keys: KeyNotes
-) -> list[Frame]:
-    """Frames whose pictures are there; names of the others are added to `missing`.
+    finder: PictureFinder, file: Path, content: dict[str, Any], keys: KeyNotes
+) -> dict[tuple[int, str], Frame]:
+    """Frames whose pictures are there, by their place in the list and the name they have there.
 
     What is to be said of keys that are not read is added to `keys`.
     """
@@ -164,25 +182,24 @@ def read_frames(
     said = content.get("n_frames")
     if isinstance(said, int) and said < len(frames):
         keys.said["n_frames"] = f"{said:g} is not followed: all {len(frames)} frames are read"
-    found = []
+    found: dict[tuple[int, str], Frame] = {}
     for number, frame in enumerate(frames):
         where = f"{file}: frame {number}"
         if not isinstance(frame, dict) or not {"file_path", "transform_matrix"} <= frame.keys():
             raise DataError(f"{where}: expected keys `file_path` and `transform_matrix`")
         keys.look(frame, JSON_FRAME, where, "frames")
         name = str(frame["file_path"])
-        picture = existing(inside(folder, name, where))
+        picture = finder.find(name, where)
         if picture is None:
-            missing.append(name)
             continue
         mask = frame.get("mask_path")
-        found.append(
-            read_frame(
-                {**content, **frame}, where, picture,
-                None if mask is None else inside(folder, str(mask), where), keys,
-            )
+        values = {**content, **frame}
+        check_copy(finder, picture, values, f"{where}: `{name}`")
+        found[number, name] = read_frame(
+            values, where, picture,
+            None if mask is None else found_mask(finder, str(mask), where), keys,
         )  # fmt: skip
-    moving = sum(frame.moving is not None for frame in found)
+    moving = sum(frame.moving is not None for frame in found.values())
     if moving:
         keys.said["dynamic_mask_NAME.png"] = (
             f"lies beside {moving} of {len(found)} pictures: what it shows is left out"
@@ -190,15 +207,32 @@ def read_frames(
     return found
 
 
-def existing(path: Path) -> Path | None:
-    """The picture that a frame names, with an ending where it names none."""
-    if path.is_file():
-        return path
-    if path.suffix == "":
-        for ending in ENDINGS:
-            if (other := path.with_name(path.name + ending)).is_file():
-                return other
-    return None
+def check_copy(finder: PictureFinder, picture: Path, values: dict[str, Any], where: str) -> None:
+    """Refuse a smaller copy of a picture where nothing says what size the focal length is for.
+
+    Raises:
+        DataError: A focal length in pixels, and no size.
+    """
+    sized = not {"w", "h"}.isdisjoint(values)
+    if picture in finder.copies and not sized and not {"fl_x", "fl_y"}.isdisjoint(values):
+        raise DataError(
+            f"{where} is not there but a smaller copy, {picture}: focal lengths in pixels need the "
+            "size that they belong to; add `w` and `h`"
+        )
+
+
+def found_mask(finder: PictureFinder, name: str, where: str) -> Path:
+    """The mask that a frame names.
+
+    Raises:
+        DataError: It is not there: what it leaves out would be trained on.
+    """
+    found = finder.find(name, f"{where}: `mask_path`", alone=False)
+    if found is None:
+        raise DataError(
+            f"{where}: mask `{finder.missing[-1]}` is not there; copy it, or remove `mask_path`"
+        )
+    return found
 
 
 def read_frame(
@@ -212,14 +246,11 @@ def read_frame(
             "pictures, for example with COLMAP"
         )
     fisheye = MODELS[model] or bool(values.get("is_fisheye"))
-    size = None
-    if values.get("w") is not None and values.get("h") is not None:
-        size = (round(number(values, "w", where, 1.0)), round(number(values, "h", where, 1.0)))
-    fx, fy = focal_lengths(values, size, where, keys)
-    if ("cx" not in values or "cy" not in values) and size is None:
-        raise DataError(f"{where}: expected `cx` and `cy`, or `w` and `h`")
-    cx = number(values, "cx", where) if "cx" in values else 0.5 * (size or (0, 0))[0]
-    cy = number(values, "cy", where) if "cy" in values else 0.5 * (size or (0, 0))[1]
+    size = said_size(values, where, picture)
+    width, height = size or picture_header(picture).upright
+    fx, fy = focal_lengths(values, (width, height), where, keys)
+    cx = number(values, "cx", where) if "cx" in values else 0.5 * width
+    cy = number(values, "cy", where) if "cy" in values else 0.5 * height
     k1, k2, k3, k4, p1, p2 = (
         number(values, key, where) if key in values else 0.0 for key in LENS_KEYS
     )
@@ -231,7 +262,7 @@ def read_frame(
 
 
 def focal_lengths(
-    values: dict[str, Any], size: tuple[int, int] | None, where: str, keys: KeyNotes
+    values: dict[str, Any], size: tuple[int, int], where: str, keys: KeyNotes
 ) -> tuple[float, float]:
     """Focal lengths fx and fy, pixels, of ``x_fov`` (degrees), ``fl_x`` or ``camera_angle_x``.
 
@@ -239,7 +270,7 @@ def focal_lengths(
     that contradicts it is said.
 
     Raises:
-        DataError: None of them, or an angle without a size beside it.
+        DataError: None of them, or an angle that no camera has.
     """
     found: dict[str, list[tuple[str, float]]] = {"x": [], "y": []}
     for place, axis in enumerate("xy"):
@@ -250,9 +281,6 @@ def focal_lengths(
             value = number(values, key, where, 0.0)
             if unit is None:
                 found[axis].append((key, value))
-            elif size is None:
-                if not found[axis]:
-                    raise DataError(f"{where}: `{key}` needs `w` and `h` beside it")
             elif value * unit >= math.pi:
                 most = "degrees in (0, 180)" if key.endswith("fov") else "radians in (0, pi)"
                 raise DataError(f"{where}: `{key}`: expected {most}")
@@ -263,7 +291,9 @@ def focal_lengths(
             if abs(focal - taken) > 0.01 * taken:
                 keys.said[key] = f"says another focal length than `{first}`, which is taken"
     if not found["x"] and not found["y"]:
-        raise DataError(f"{where}: expected `fl_x`, or `camera_angle_x` with `w` and `h`")
+        raise DataError(
+            f"{where}: expected `fl_x` or `camera_angle_x` (radians), beside the frames or in each"
+        )
     (_, fx), (_, fy) = (found["x"] or found["y"])[0], (found["y"] or found["x"])[0]
     return fx, fy
 
@@ -287,6 +317,21 @@ def in_opengl(pose: np.ndarray, values: dict[str, Any], where: str, keys: KeyNot
     return pose
 
 
+def said_size(values: dict[str, Any], where: str, picture: Path) -> tuple[int, int] | None:
+    """Width and height that the intrinsics belong to; None if they are those of the picture.
+
+    One of them alone tells the other by the shape of the picture.
+    """
+    sides = [None if values.get(key) is None else number(values, key, where, 1.0) for key in "wh"]
+    width, height = sides
+    if width is None and height is None:
+        return None
+    across, down = picture_header(picture).upright if None in sides else (1, 1)
+    width = (height or 0.0) * across / down if width is None else width
+    height = width * down / across if height is None else height
+    return round(width), round(height)
+
+
 def is_number(value: object) -> bool:
     """Whether a JSON value is a finite number."""
     return isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
@@ -303,16 +348,86 @@ def number(values: dict[str, Any], key: str, where: str, above: float | None = N
 
 
 def split_by_names(
-    folder: Path, file: Path, content: dict[str, Any], frames: list[Frame]
-) -> dict[str, list[Frame]]:
-    """Lists of file names as nerfstudio has them, where there are any; the same list once."""
-    splits: dict[str, list[Frame]] = {}
-    for split in ("train", "test", "val"):
-        key = f"{split}_filenames"
-        names = content.get(key)
-        if isinstance(names, list):
-            wanted = {existing(inside(folder, str(name), f"{file}: `{key}`")) for name in names}
-            found = [frame for frame in frames if frame.picture in wanted]
-            if found not in splits.values():  # nerfstudio wants `val` wherever there is `test`
-                splits[split] = found
-    return splits if splits.get("train") else {"train": frames}
+    file: Path,
+    content: dict[str, Any],
+    named: dict[tuple[int, str], Frame],
+    finder: PictureFinder,
+) -> tuple[dict[str, list[Frame]], list[str], bool]:
+    """Splits by lists of file names as nerfstudio has them, where there are any; and notes.
+
+    Names are compared as they are written, as nerfstudio does it, or with the files that are there.
+    Without a list of training names, what the other lists leave is trained on; without any other
+    list, what the list of training names leaves is held out.
+
+    Returns:
+        The splits, notes, and whether the lists say that no other view is held out.
+
+    Raises:
+        DataError: A list that is none, or a name in it that no frame has.
+    """
+    lists = {split: names_listed(file, content, f"{split}_filenames")
+             for split in ("train", "test", "val")}  # fmt: skip
+    lists = {split: names for split, names in lists.items() if names is not None}
+    written = content[LAYOUT].get(WRITTEN_SPLITS) if isinstance(content.get(LAYOUT), dict) else None
+    if isinstance(written, list):  # others were listed for nerfstudio, which wants all three
+        lists = {split: names for split, names in lists.items() if split in written}
+    frames = list(named.values())
+    if not any(lists.values()):
+        return {"train": frames}, [], False
+    places = frames_by_name(content, named, finder)
+    splits: dict[str, list[int]] = {}
+    for split, names in lists.items():
+        strange = [name for name in names if split_name(name) not in places]
+        if strange:
+            raise DataError(
+                f"{file}: `{split}_filenames`: {len(strange)} of {len(names)} names are those of "
+                f"no frame: {names_in_words(strange)}; expected them as `file_path` has them "
+                f"(first: {content['frames'][0]['file_path']})"
+            )
+        chosen = {place for name in names for place in places[split_name(name)]}
+        if split != "val" or sorted(chosen) != splits.get("test"):  # nerfstudio wants both
+            splits[split] = sorted(chosen)
+    listed = {place for chosen in splits.values() for place in chosen}
+    rest = [place for place, _ in named if place not in listed]
+    notes = []
+    for split, what in (("train", "trained on"), ("test", "held out")):
+        if rest and split not in splits and not (split == "test" and "val" in splits):
+            notes.append(f"{len(rest)} frames that are in no list of names are {what}")
+            splits[split], rest = rest, []
+    if rest:
+        names = [name for place, name in named if place in set(rest)]
+        are = "1 frame is" if len(rest) == 1 else f"{len(rest)} frames are"
+        notes.append(f"{are} in no list of names, left out: {names_in_words(names)}")
+    by_place = {place: frame for (place, _), frame in named.items()}
+    found = {
+        split: [by_place[place] for place in splits[split] if place in by_place]
+        for split in ("train", "test", "val") if split in splits
+    }  # fmt: skip
+    return found, notes, len(lists) > 1
+
+
+def names_listed(file: Path, content: dict[str, Any], key: str) -> list[str] | None:
+    """A list of file names; None if it is not there.
+
+    Raises:
+        DataError: It is no list of names.
+    """
+    names = content.get(key)
+    if names is None:
+        return None
+    if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
+        raise DataError(f"{file}: `{key}`: expected a list of file names")
+    return names
+
+
+def frames_by_name(
+    content: dict[str, Any], named: dict[tuple[int, str], Frame], finder: PictureFinder
+) -> dict[Any, set[int]]:
+    """Places of the frames that a name in a list means: as it is written, or as the file is."""
+    found: dict[Any, set[int]] = {}
+    for place, frame in enumerate(content["frames"]):
+        found.setdefault(split_name(str(frame["file_path"])), set()).add(place)
+    for (place, _), read in named.items():
+        path = read.picture.relative_to(finder.folder).as_posix()
+        found.setdefault(split_name(path), set()).add(place)
+    return found

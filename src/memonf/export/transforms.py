@@ -6,6 +6,7 @@ undone.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -17,11 +18,14 @@ from PIL import Image
 from ..cameras import Cameras
 from ..data import Scene, Views
 from ..data.capture import Layout
-from ..data.transforms import LAYOUT, LENS_KEYS
+from ..data.transforms import LAYOUT, LENS_KEYS, WRITTEN_SPLITS
 from ..files import check_fresh_folder, replacing, replacing_folder, write_json
 from ..placement import Placement
 
 __all__ = ["transforms", "write_data_set"]
+
+#: Characters that some system takes for something else in a file's name.
+UNSAFE = re.compile(r'[<>:"|?*\x00-\x1f]')
 
 
 def transforms(
@@ -61,7 +65,9 @@ def transforms(
     return content
 
 
-def write_data_set(scene: Scene, views: dict[str, Views], folder: Path) -> None:
+def write_data_set(
+    scene: Scene, views: dict[str, Views], folder: Path, *, divided: bool = False
+) -> None:
     """Write some views of a scene as a data set of their own, pictures and all.
 
     The scene's placement, box, range and background are written beside the cameras, so that a field
@@ -71,6 +77,8 @@ def write_data_set(scene: Scene, views: dict[str, Views], folder: Path) -> None:
         scene: Where they are from.
         views: Split name -> its views.
         folder: Must not be there, or be empty.
+        divided: Whether these are all splits that the data set has: a reader then holds out no
+            other view, even of training views alone.
 
     Raises:
         InputError: The folder is not empty.
@@ -82,11 +90,13 @@ def write_data_set(scene: Scene, views: dict[str, Views], folder: Path) -> None:
             **transforms(*joined(views), scene.placement),
             LAYOUT: Layout.of(scene).as_dict(),
         }
+        if divided or len(views) > 1:
+            content[LAYOUT][WRITTEN_SPLITS] = list(views)
         frames = iter(content["frames"])
         masked = any(part.masks is not None for part in views.values())
         for split, part in views.items():
             of_split = [next(frames) for _ in part.names]
-            write_pictures(split, part, of_split, temporary, masked)
+            write_pictures(part, of_split, temporary, masked)
             if len(views) > 1:
                 content[f"{split}_filenames"] = [frame["file_path"] for frame in of_split]
         if len(views) > 1:  # nerfstudio asks for all of them, or for none
@@ -99,12 +109,31 @@ def write_data_set(scene: Scene, views: dict[str, Views], folder: Path) -> None:
 def joined(views: dict[str, Views]) -> tuple[Cameras, list[str]]:
     """Cameras of all splits one after the other, and where the picture of each goes."""
     cameras = Cameras.join([part.cameras for part in views.values()])
-    names = [f"images/{split}/{name}.png" for split, part in views.items() for name in part.names]
+    names = [
+        f"images/{split}/{name}.png"
+        for split, part in views.items() for name in file_names(part.names)
+    ]  # fmt: skip
     return cameras, names
 
 
+def file_names(names: Sequence[str]) -> list[str]:
+    """A relative path for each view, without an ending, that no other has whatever the case."""
+    found: list[str] = []
+    taken: set[str] = set()
+    for name in names:
+        parts = [UNSAFE.sub("_", part) for part in name.replace("\\", "/").split("/")]
+        plain = "/".join(part for part in parts if part.strip(". ")) or "view"
+        chosen, number = plain, 1
+        while chosen.casefold() in taken:
+            number += 1
+            chosen = f"{plain}_{number}"
+        taken.add(chosen.casefold())
+        found.append(chosen)
+    return found
+
+
 def write_pictures(
-    split: str, part: Views, frames: Sequence[dict[str, Any]], folder: Path, masked: bool
+    part: Views, frames: Sequence[dict[str, Any]], folder: Path, masked: bool
 ) -> None:
     """Write the pictures of one split, and its masks: white ones where only others have any."""
     for view, frame in enumerate(frames):
@@ -112,7 +141,7 @@ def write_pictures(
         if masked:
             mask = part.mask(view)
             counted = torch.ones(part.cameras.size(view)[::-1]) if mask is None else mask
-            frame["mask_path"] = f"masks/{split}/{part.names[view]}.png"
+            frame["mask_path"] = frame["file_path"].replace("images/", "masks/", 1)
             write_picture((counted.to(torch.uint8) * 255).numpy(), folder / frame["mask_path"])
 
 
