@@ -1,8 +1,8 @@
 """A merge as a text file: which parents, how, and where the result goes (``docs/recipes.md``).
 
 A recipe is plain YAML: mappings, lists, texts, numbers as in JSON, ``true``, ``false`` and
-``null``. Tags, anchors and aliases, keys given twice and long files are refused, so that a recipe
-is what it looks like.
+``null``. Tags, anchors, aliases, duplicate keys and long files are refused, so that a recipe means
+exactly what it shows.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ __all__ = ["Recipe", "read_recipe", "recorded_recipe"]
 #: A recipe of fifty parents and fifty layers takes some tens of kilobytes.
 MOST_BYTES = 1 << 18
 
-#: Key -> what stands there, for messages.
+#: Key -> expected value, for messages.
 EXPECTED = {
     "parents": "a list of field files",
     "method": "the name of a merge method",
@@ -46,7 +46,7 @@ EXPECTED = {
 
 
 def no_null(path: Path) -> Path:
-    """Refuse what no file system takes for a name."""
+    """Refuse a file name with null characters, which no file system accepts."""
     if "\0" in str(path):
         raise ValueError("a file name without null characters")
     return path
@@ -58,16 +58,22 @@ Shares: TypeAlias = tuple[Annotated[float, Strict()], ...]
 
 @dataclass(frozen=True, config={"extra": "forbid"})
 class Recipe:
-    """All that decides a merge.
+    """All inputs of a merge.
+
+    Example:
+        >>> recipe = Recipe(parents=("a.safetensors", "b.safetensors"), method="average")
+        >>> recipe.as_yaml().splitlines()[3]
+        'method: average'
 
     Attributes:
         parents: Field files; the first is the reference.
         method: Registered name of the method.
-        coefficients: Weight of each parent, see `memonf.merge`; None weighs equally.
+        coefficients: Weight of each parent, see `memonf.merge`; None: equal weights.
         settings: The method's own settings.
         seed: Seed of every random choice.
-        out: Field file to write; None to write none.
-        force: Merge parents that contradict each other, know nothing or are one file all the same.
+        out: Field file to write; None to write no file.
+        force: Merge also parents that contradict each other, have empty knowledge or are the same
+            file.
     """
 
     parents: tuple[FileName, ...] = ()
@@ -86,11 +92,11 @@ class Recipe:
         """Merge, keep the recipe in the merged field's lineage, and write it if `out` is set.
 
         Args:
-            device: Where field files are read to.
-            on_progress: Called with the share done as long work goes on.
+            device: Device that field files are read to.
+            on_progress: Called during long work with the share done, in [0, 1].
 
         Raises:
-            InputError: The recipe cannot be followed, see `memonf.merge`.
+            InputError: Invalid recipe, see `memonf.merge`.
             OutputError: The merged field cannot be written.
         """
         self.check_files()
@@ -99,7 +105,7 @@ class Recipe:
             self.parents, self.method, coefficients=self.coefficients or None, seed=self.seed,
             force=self.force, device=device, on_progress=on_progress, **self.settings,
         )  # fmt: skip
-        # All settings, also those that were left out: defaults may change.
+        # All settings, including those that were left out: defaults may change.
         done = dataclasses.replace(self, settings=result.report["settings"])
         result.field.record.lineage["recipe"] = done.record()
         if self.out is not None:
@@ -122,9 +128,9 @@ class Recipe:
             check_writable(self.out)
 
     def record(self) -> dict[str, Any]:
-        """What a field file keeps: JSON values, names of files without their folders."""
+        """The recipe as kept in a field file: JSON values, file names without folders."""
         coefficients: Any = self.coefficients
-        if isinstance(coefficients, dict):  # the order decides, and a file sorts its mappings
+        if isinstance(coefficients, dict):  # a list keeps the order, a mapping is sorted in a file
             coefficients = [[pattern, list(shares)] for pattern, shares in coefficients.items()]
         elif coefficients is not None:
             coefficients = list(coefficients)
@@ -138,20 +144,26 @@ class Recipe:
         }
 
     def as_yaml(self) -> str:
-        """The recipe as the text of a file that `read_recipe` reads; what is unset is left out.
+        """The recipe as text for `read_recipe`; unset values are left out.
 
-        Paths stand as they are, a reader takes them relative to the file's folder.
+        Paths are written as they are; `read_recipe` takes them relative to the file's folder.
         """
         values = TypeAdapter(Recipe).dump_python(self, mode="json", exclude_none=False)
         set_values = {key: value for key, value in values.items() if value not in (None, {}, [])}
-        return yaml.dump(set_values, Dumper=Writer, sort_keys=False, allow_unicode=True, width=100)
+        return yaml.dump(
+            set_values, Dumper=RecipeDumper, sort_keys=False, allow_unicode=True, width=100
+        )
 
 
 def read_recipe(path: PathLike) -> Recipe:
-    """Read a recipe file; its paths are taken relative to its folder.
+    """Read a recipe file; paths in it are relative to its folder.
+
+    Example:
+        >>> recipe = memonf.read_recipe("merge.yaml")  # doctest: +SKIP
+        >>> recipe.run()  # doctest: +SKIP
 
     Raises:
-        InputError: Not a recipe; the message names the line where there is one.
+        InputError: Not a recipe; the message names the line if it is known.
     """
     file = Path(path)
     values, lines = parse(read_text(file), str(file))
@@ -165,14 +177,14 @@ def read_recipe(path: PathLike) -> Recipe:
 
 
 def recorded_recipe(lineage: dict[str, Any], where: str) -> Recipe:
-    """The recipe that a merged field's lineage keeps.
+    """The recipe kept in a merged field's lineage.
 
     Args:
         lineage: See `Record`.
-        where: What messages call the field.
+        where: Name of the field in error messages.
 
     Raises:
-        InputError: There is none, or it is damaged.
+        InputError: The lineage has no recipe, or a damaged one.
     """
     if not isinstance(lineage.get("recipe"), dict):
         raise InputError(f"{where}: holds no recipe; the files that `memonf merge` writes do")
@@ -186,7 +198,7 @@ def recorded_recipe(lineage: dict[str, Any], where: str) -> Recipe:
 
 
 def checked(values: dict[str, Any], where: str, lines: dict[str, int]) -> Recipe:
-    """Build a recipe from plain values; what is wrong is refused by name and line."""
+    """Build a recipe from plain values; errors name the key and the line."""
 
     def at(key: str) -> str:
         return f"{where}, line {lines[key]}" if key in lines else where
@@ -213,7 +225,7 @@ def checked(values: dict[str, Any], where: str, lines: dict[str, int]) -> Recipe
 
 
 def check_types(recipe: Recipe) -> None:
-    """Refuse an unknown method, and settings of other types than its own: a file has no excuse."""
+    """Refuse an unknown method, and settings whose types differ from the method's."""
     method = build_method(recipe.method, recipe.settings)
     try:
         text = json.dumps(recipe.settings, allow_nan=False)
@@ -229,7 +241,7 @@ def check_types(recipe: Recipe) -> None:
 
 
 def read_text(file: Path) -> str:
-    """Text of a file that is small enough to be a recipe."""
+    """Text of a recipe file; its size is limited."""
     try:
         with file.open("rb") as stream:
             content = stream.read(MOST_BYTES + 1)
@@ -248,10 +260,10 @@ def parse(text: str, where: str) -> tuple[dict[str, Any], dict[str, int]]:
     """Values of a YAML mapping, and the line of each of its keys.
 
     Raises:
-        InputError: Not YAML, more than `Reader` takes, or not a mapping.
+        InputError: Not YAML, YAML that `RecipeLoader` refuses, or not a mapping.
     """
     try:
-        reader = Reader(text)
+        reader = RecipeLoader(text)
         root = reader.get_single_node()
         values: Any = {} if root is None else reader.construct_document(root)
     except yaml.MarkedYAMLError as error:
@@ -261,7 +273,7 @@ def parse(text: str, where: str) -> tuple[dict[str, Any], dict[str, int]]:
         raise InputError(
             f"{where}: not a text: {error.reason}; expected a recipe, which is YAML"
         ) from None
-    except (RecursionError, ValueError):  # lists in lists without end; a number of 5000 digits
+    except (RecursionError, ValueError):  # deeply nested lists; a number of 5000 digits
         raise InputError(f"{where}: nested too deeply or numbers too long for a recipe") from None
     if root is None:
         raise InputError(f"{where}: is empty; expected a recipe with keys {', '.join(EXPECTED)}")
@@ -273,13 +285,13 @@ def parse(text: str, where: str) -> tuple[dict[str, Any], dict[str, int]]:
     return values, {key.value: key.start_mark.line + 1 for key, _ in root.value}
 
 
-class Reader(yaml.SafeLoader):
-    """Reads plain YAML; scalars are what they are in JSON, all else is text."""
+class RecipeLoader(yaml.SafeLoader):
+    """Reads plain YAML; scalars have the types of JSON, all others are text."""
 
     yaml_implicit_resolvers: dict[str, Any] = {}  # noqa: RUF012, this is where PyYAML looks
 
     def compose_node(self, parent: yaml.Node | None, index: Any) -> yaml.Node | None:
-        """Refuse all that makes a node something other than it looks."""
+        """Refuse anchors, aliases and tags."""
         event = self.peek_event()
         if isinstance(event, yaml.AliasEvent) or event.anchor is not None:
             raise yaml.MarkedYAMLError(
@@ -294,7 +306,7 @@ class Reader(yaml.SafeLoader):
         return super().compose_node(parent, index)
 
     def construct_mapping(self, node: yaml.Node, deep: bool = False) -> dict[Hashable, Any]:
-        """Refuse keys that are no text, and keys given twice."""
+        """Refuse keys that are not text, and duplicate keys."""
         assert isinstance(node, yaml.MappingNode)
         seen: set[str] = set()
         for key, _ in node.value:
@@ -311,31 +323,31 @@ class Reader(yaml.SafeLoader):
         return super().construct_mapping(node, deep=deep)
 
 
-class Writer(yaml.SafeDumper):
-    """Writes what `Reader` reads: quotes what it would take for a number; numbers in a row."""
+class RecipeDumper(yaml.SafeDumper):
+    """Writes YAML for `RecipeLoader`: quotes text that looks like a number; numbers on one line."""
 
     yaml_implicit_resolvers: dict[str, Any] = {}  # noqa: RUF012, this is where PyYAML looks
 
     def ignore_aliases(self, data: Any) -> bool:
-        """Write out what repeats."""
+        """Write repeated values in full."""
         return True
 
     def represent_sequence(
         self, tag: str, sequence: Iterable[Any], flow_style: bool | None = None
     ) -> yaml.SequenceNode:
-        """Lists of numbers take one line."""
+        """Write lists of numbers on one line."""
         items = list(sequence)
         numbers = all(isinstance(item, (int, float)) for item in items)
         return super().represent_sequence(tag, items, flow_style=numbers)
 
 
 def key_in_words(key: yaml.Node) -> str:
-    """A key that is no text, for a message."""
+    """A key that is not text, for a message."""
     return str(key.value) if isinstance(key, yaml.ScalarNode) else "a list or a mapping"
 
 
-#: What plain scalars are, in the order in which it is tried, and how they may begin. YAML 1.1 has
-#: more: octals, sexagesimals, dates, ``yes`` and ``off``; and takes 1e-3 for a text.
+#: Types of plain scalars, in the order in which they are tried, with their first characters. YAML
+#: 1.1 has more types: octals, sexagesimals, dates, ``yes`` and ``off``; and reads 1e-3 as text.
 SCALARS = (
     ("bool", r"true|false", "tf"),
     ("null", r"null|~|", ["n", "~", ""]),
@@ -347,7 +359,7 @@ SCALARS = (
     ),
 )
 for kind, pattern, begins in SCALARS:
-    for handler in (Reader, Writer):
+    for handler in (RecipeLoader, RecipeDumper):
         handler.add_implicit_resolver(
             f"tag:yaml.org,2002:{kind}", re.compile(f"(?:{pattern})$"), list(begins)
         )

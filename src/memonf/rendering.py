@@ -1,8 +1,8 @@
-"""From densities and colours along rays to pictures; pure functions.
+"""Volume rendering: pictures from densities and colours along rays; pure functions.
 
 Symbols: σ density, Δt length of a sample, α = 1 − exp(−σ Δt) opacity of a sample,
-T = exclusive cumulative product of (1 − α) transmittance, w = T α compositing weight. What is left
-of the opacity is background.
+T = exclusive cumulative product of (1 − α) transmittance, w = T α compositing weight. The rest,
+1 − Σ w, is background.
 
 Reference:
     Max 1995; Mildenhall et al. 2020, arXiv 2003.08934, equation 3.
@@ -37,18 +37,18 @@ __all__ = [
 ]
 
 
-#: Rays of a picture that are marched at once: many share the cost of each operation, and what is
-#: known of each step of theirs takes some tens of megabytes.
+#: Rays of a picture that are marched at once. Many rays share the cost of each operation; their
+#: samples take some tens of megabytes.
 RAYS_AT_ONCE = 16384
 
 
 @dataclass(frozen=True)
 class Sampling:
-    """How closely a field is looked at for pictures.
+    """How densely a field is sampled for pictures.
 
     Attributes:
         resolution: Cells along each side of the occupancy grid; a multiple of `factor`.
-        factor: How many times coarser the first look for occupied cells is.
+        factor: How many times coarser the first search for occupied cells is.
         march: How densely rays are sampled in occupied cells.
     """
 
@@ -57,9 +57,9 @@ class Sampling:
     march: MarchSettings
 
     def fitting(self, field: RadianceField) -> Sampling:
-        """The same for a field, closer if it is sharp.
+        """The sampling for a field, denser if the field is sharp.
 
-        On a stranger's NeRF of lego that is worth 3 dB (`bench/sharp_looks.py`).
+        On a third-party NeRF of lego the denser sampling gains 3 dB (`bench/sharp_looks.py`).
         """
         if not is_sharp(field):
             return self
@@ -70,13 +70,13 @@ class Sampling:
 def is_sharp(field: RadianceField) -> bool:
     """Whether a density is exactly zero right beside matter thinner than a cell, as a ReLU's is.
 
-    A coarse first look finds no trace of such matter, and light reaches what seems hidden.
+    A coarse first search misses such matter, and samples behind it then count as hidden too early.
     """
     return bool(getattr(field, "sharp", False))
 
 
 def first_look(field: RadianceField, factor: int) -> int:
-    """How many times coarser than the grid a first look at this field may be."""
+    """How many times coarser than the grid the first search for matter in this field may be."""
     return 1 if is_sharp(field) else factor
 
 
@@ -84,13 +84,13 @@ def first_look(field: RadianceField, factor: int) -> int:
 PICTURES = Sampling(120, 3, MarchSettings(step=0.75, hidden_rate=0.05))
 #: Frames of a film: half the samples, 0.4 to 0.7 dB worse.
 FRAMES = Sampling(120, 3, MarchSettings(step=1.5, hidden_rate=0.03, hidden_below=0.03))
-#: A few thousand rays to measure by: quick to prepare.
+#: A few thousand rays for a quick measurement: fast to prepare.
 SKETCHES = Sampling(64, 2, MarchSettings(step=0.8, hidden_rate=0.1))
 
 
 @runtime_checkable
 class RadianceField(Protocol):
-    """What a picture needs of a field; `memonf.fields.Field` has it all."""
+    """The interface that rendering needs; `memonf.fields.Field` implements it."""
 
     aabb: Tensor
     record: Any
@@ -104,12 +104,12 @@ class RadianceField(Protocol):
 
 @dataclass(frozen=True)
 class Rendering:
-    """What a camera sees.
+    """The picture of a camera.
 
     Attributes:
         rgb: (..., 3), composited on the background, in [0, 1].
         opacity: (...), in [0, 1].
-        depth: (...), mean distance of what stopped the light, scene units; 0 where nothing did.
+        depth: (...), mean distance weighted by compositing weights, scene units; 0 in free space.
     """
 
     rgb: Tensor
@@ -126,7 +126,7 @@ class Rendering:
 def compositing_weights(
     density: Float[Tensor, "rays samples"], lengths: Float[Tensor, "rays samples"]
 ) -> Float[Tensor, "rays samples"]:
-    """Compositing weights w = T α along the last axis; an empty sample weighs nothing."""
+    """Compositing weights w = T α along the last axis; 0 for an empty sample."""
     optical_depth = density * lengths
     behind = optical_depth.cumsum(-1)
     return (optical_depth - behind).exp() - (-behind).exp()
@@ -177,7 +177,12 @@ def render_rays(
 
 @dataclass(frozen=True)
 class Renderer:
-    """A field made ready for pictures: its occupancy is looked up once.
+    """A field prepared for rendering: its occupancy is computed once.
+
+    Example:
+        >>> renderer = Renderer.of(front)
+        >>> renderer.view(turntable(8, 16, 3.0, torch.zeros(3)), view=0).rgb.shape
+        torch.Size([16, 16, 3])
 
     Attributes:
         field: Positions and directions -> density and rgb.
@@ -199,12 +204,12 @@ class Renderer:
     def of(
         cls, field: RadianceField, sampling: Sampling = PICTURES, grid: OccupancyGrid | None = None
     ) -> Renderer:
-        """Look for matter in the field once, and keep what pictures of it need.
+        """Compute a field's occupancy and keep what rendering needs.
 
         Args:
             field: The field.
-            sampling: How closely it is looked at; sharp fields are looked at more closely.
-            grid: Its occupancy, where a caller has looked already.
+            sampling: How densely it is sampled; sharp fields are sampled more densely.
+            grid: Its occupancy, if the caller has it.
         """
         sampling = sampling.fitting(field)
         if grid is None:
@@ -223,9 +228,9 @@ class Renderer:
     def strips(
         self, cameras: Cameras, view: int, rays_at_once: int = RAYS_AT_ONCE
     ) -> Iterator[Rendering]:
-        """The picture of one camera piece by piece, row after row: (rays, ...) each.
+        """The picture of one camera in strips, row after row: (rays, ...) each.
 
-        A caller may stop in between, for example where the camera has moved on.
+        A caller may stop early, for example when the camera has moved.
         """
         rays = cameras.to(self.grid.aabb.device).view_rays(view)
         for start in range(0, len(rays), rays_at_once):
@@ -238,7 +243,7 @@ class Renderer:
 
 
 def join(parts: Sequence[Rendering]) -> Rendering:
-    """One rendering after the other."""
+    """Concatenate renderings along the rays."""
     return Rendering(
         torch.cat([part.rgb for part in parts]),
         torch.cat([part.opacity for part in parts]),

@@ -1,8 +1,8 @@
-"""What every neural field is: positions (and directions) in, density and colour out.
+"""Base of all neural fields: positions (and directions) in, density and colour out.
 
 A field architecture is one file in this package: a frozen `FieldConfig` whose values rebuild the
 network, and a `Field` subclass with the network's layers and `raw`, its forward pass. Everything
-else (file format, symmetry, matching, merging, rendering) is read off these two.
+else (file format, symmetry, matching, merging, rendering) is derived from these two.
 """
 
 from __future__ import annotations
@@ -53,7 +53,12 @@ ACTIVATIONS: dict[str, Callable[[], nn.Module]] = {
 
 
 class FieldOutput(NamedTuple):
-    """What a field says of points in space.
+    """Density and colour of a field at points in space.
+
+    Example:
+        >>> output = build_field("tiny_nerf", None, box)(torch.zeros(5, 3))
+        >>> output.density.shape, output.rgb.shape
+        (torch.Size([5]), torch.Size([5, 3]))
 
     Attributes:
         density: (...), >= 0, per scene unit.
@@ -91,14 +96,14 @@ class FieldConfig:
 
 @dataclass(frozen=True)
 class Record:
-    """Where a field comes from, what it saw, how it is rendered; travels with it in its file.
+    """Origin of a field, its knowledge, and how it is rendered; saved in the field file.
 
     Attributes:
         near: Nearest distance from a camera at which anything is rendered, scene units.
-        far: Farthest such distance.
-        background: Colour behind everything, rgb in [0, 1].
+        far: Farthest distance at which anything is rendered, scene units.
+        background: Colour behind the box, rgb in [0, 1].
         cameras: Cameras of the training views; None if unknown.
-        placement: From the capture's coordinates to the field's; None where they are the same.
+        placement: Transform from the capture's coordinates to the field's; None if they are equal.
         knowledge: What these cameras saw; None if it was not recorded, see `known`.
         group: View group the field was trained on (``front``, ``rear``, ``all``, ``sector 2/4``).
         scene: Name of the data set.
@@ -122,6 +127,11 @@ class Record:
 class Field(nn.Module, ABC):
     """A radiance field inside an axis-aligned box; outside it the density is zero.
 
+    Example:
+        >>> field = build_field("tiny_nerf", None, box)
+        >>> field.density(torch.tensor([2.0, 0.0, 0.0])).item()  # outside the box
+        0.0
+
     Args:
         config: The architecture's configuration.
         aabb: (2, 3), lower and upper corner of the box, scene units.
@@ -129,13 +139,13 @@ class Field(nn.Module, ABC):
 
     name: ClassVar[str]
     Config: ClassVar[type[FieldConfig]]
-    #: Does the colour depend on the viewing direction?
+    #: Whether the colour depends on the viewing direction.
     view_dependent: bool = False
-    #: Where merges ask for what the field says: along ``rays`` of cameras, or at ``points``.
+    #: Where merges sample the field as a teacher: along ``rays`` of cameras, or at ``points``.
     asked_along: ClassVar[str] = "rays"
-    #: Whether its density is exactly 0 right beside matter: it is then looked at more closely.
+    #: Whether its density is exactly 0 right beside matter; such fields are sampled more densely.
     sharp: ClassVar[bool] = False
-    #: What learning rates are multiplied by: architectures of small params take small steps.
+    #: Factor of learning rates: architectures with small params need small steps.
     rate_scale: float = 1.0
 
     aabb: Tensor
@@ -152,7 +162,7 @@ class Field(nn.Module, ABC):
 
         Args:
             positions: (points, 3), the box mapped into [-1, 1].
-            directions: (points, 3), unit length, or None where only the density is wanted.
+            directions: (points, 3), unit length; None if only the density is needed.
 
         Returns:
             Density before its activation (points,) and colour before its sigmoid (points, 3).
@@ -163,11 +173,11 @@ class Field(nn.Module, ABC):
         return self.raw(positions, None)[0]
 
     def activate_density(self, raw: Tensor) -> Tensor:
-        """Density per scene unit, >= 0, of the network's output; any shape."""
+        """Density per scene unit, >= 0, from the network's output of any shape."""
         return shifted_softplus(raw)
 
     def normalise(self, positions: Float[Tensor, "*points 3"]) -> Float[Tensor, "*points 3"]:
-        """Map the box into [-1, 1] by one scale for all axes, the longest side filling it."""
+        """Map the box into [-1, 1] by one scale for all axes, so that the longest side fills it."""
         centre = self.aabb.mean(0)
         return (positions - centre) / (0.5 * (self.aabb[1] - self.aabb[0]).max())
 
@@ -207,19 +217,19 @@ class Field(nn.Module, ABC):
         return density.reshape(positions.shape[:-1])
 
     def parameter_count(self) -> int:
-        """Number of trainable numbers."""
+        """Number of trainable params."""
         return sum(param.numel() for param in self.parameters())
 
 
 def known(field: Field, grid: OccupancyGrid | None = None) -> Knowledge:
-    """What a field saw: as recorded with it, or found anew from its cameras and its density.
+    """Knowledge of a field: as recorded, or computed from its cameras and its density.
 
-    A field without known cameras counts as seen from all round the outside of its box.
+    A field without known cameras is treated as seen from all around its box.
 
     Args:
         field: The field.
-        grid: Its density with `SOLID_RESOLUTION`, where a caller has it; nothing recorded is
-            believed then.
+        grid: Its density with `SOLID_RESOLUTION`, if the caller has it; the recorded knowledge is
+            then ignored.
     """
     if grid is None:
         if field.record.knowledge is not None:
@@ -232,14 +242,14 @@ def known(field: Field, grid: OccupancyGrid | None = None) -> Knowledge:
     return observe(grid, cameras, near=field.record.near, far=field.record.far)
 
 
-#: With these a fresh network is nearly transparent (a density of about 0.07 per scene unit), and
-#: a solid surface (a density of about 50) is a raw value of about 10.
+#: With these constants a fresh network is nearly transparent (a density of about 0.07 per scene
+#: unit), and a solid surface (a density of about 50) has a raw value of about 10.
 DENSITY_SCALE = 10.0
 DENSITY_SHIFT = 5.0
 
 
 def shifted_softplus(raw: Tensor) -> Tensor:
-    """Softplus of the shifted network output: starts low, never dies, grows linearly."""
+    """Softplus of the shifted network output: low at first, gradient never 0, linear growth."""
     return DENSITY_SCALE * F.softplus(raw - DENSITY_SHIFT)
 
 
@@ -269,7 +279,7 @@ def run_hidden_layers(
     activation: nn.Module,
     skips: tuple[int, ...],
 ) -> Tensor:
-    """Apply what `hidden_layers` made: linear, norm, activation, with the skips."""
+    """Apply the layers of `hidden_layers`: linear, norm, activation, with the skips."""
     hidden = inputs
     for index, (layer, norm) in enumerate(zip(layers, norms, strict=True)):
         if index > 0 and index in skips:
@@ -279,13 +289,18 @@ def run_hidden_layers(
 
 
 def build_field(name: str, config: FieldConfig | None, aabb: Tensor, *, seed: int = 0) -> Field:
-    """Build a field with freshly drawn params.
+    """Build a field with random initial params.
+
+    Example:
+        >>> box = torch.tensor([[-1.0, -1.0, -1.0], [1.0, 1.0, 1.0]])
+        >>> build_field("tiny_nerf", None, box, seed=1).name
+        'tiny_nerf'
 
     Args:
         name: Registered architecture.
         config: Its configuration; None for the defaults.
         aabb: (2, 3) box, scene units.
-        seed: Seed of the params. The global random state is left as it was.
+        seed: Seed of the params. The global random state is not changed.
     """
     cls = FIELDS[name]
     with torch.random.fork_rng(devices=[]):

@@ -92,7 +92,7 @@ def readouts(
     """Activations of each group's units at the points, as the next layers read them.
 
     Example:
-        >>> field = build_field("tiny_nerf").eval()
+        >>> field = build_field("tiny_nerf", None, box).eval()
         >>> readouts(find_symmetry(field), field, [torch.rand(10, 3), None])["layers.0"].shape
         torch.Size([10, 128])
 
@@ -164,11 +164,10 @@ def similarities(
     """Similarity of two networks' activations at the same points, for each group of units.
 
     Example:
-        >>> front, rear = (build_field("tiny_nerf", seed=seed).eval() for seed in (1, 2))
         >>> symmetry = find_symmetry(front)
         >>> alike = similarities(symmetry, front, rear, [torch.rand(100, 3), None])
         >>> alike["layers.0"].shape
-        torch.Size([128, 128])
+        torch.Size([8, 8])
 
     Args:
         symmetry: Groups of the architecture.

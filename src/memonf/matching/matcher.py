@@ -72,11 +72,10 @@ class Match:
     """The alignment of one parent to a reference.
 
     Example:
-        >>> front, rear = (build_field("tiny_nerf", seed=seed).state_dict() for seed in (1, 2))
-        >>> match = Matcher().match(find_symmetry(build_field("tiny_nerf")), front, rear)
-        >>> aligned = match.apply(rear)
+        >>> match = Matcher().match(find_symmetry(front), front.state_dict(), rear.state_dict())
+        >>> aligned = match.apply(rear.state_dict())
         >>> match.perms["layers.0"].shape
-        torch.Size([128])
+        torch.Size([8])
 
     Attributes:
         symmetry: Symmetry of the architecture.
@@ -100,9 +99,8 @@ class Matcher:
     """Settings of matching.
 
     Example:
-        >>> front, rear = (build_field("tiny_nerf", seed=seed).state_dict() for seed in (1, 2))
-        >>> symmetry = find_symmetry(build_field("tiny_nerf"))
-        >>> solution = Matcher(solver="descent").match(symmetry, front, rear).solution
+        >>> matcher, symmetry = Matcher(solver="descent"), find_symmetry(front)
+        >>> solution = matcher.match(symmetry, front.state_dict(), rear.state_dict()).solution
         >>> solution.initial < solution.objective <= solution.bound
         True
 

@@ -36,7 +36,7 @@ class Member:
     """A parent to be matched in the universe.
 
     Example:
-        >>> Member(build_field("tiny_nerf").state_dict()).readouts is None
+        >>> Member(build_field("tiny_nerf", None, box).state_dict()).readouts is None
         True
 
     Attributes:
@@ -121,11 +121,9 @@ def match_many(
     """Find the steps that align each parent to a common universe.
 
     Example:
-        >>> states = [build_field("tiny_nerf", seed=seed).state_dict() for seed in (1, 2)]
-        >>> symmetry = find_symmetry(build_field("tiny_nerf"))
-        >>> steps, solutions = match_many(
-        ...     symmetry, 2, lambda number: Member(states[number]), Matcher(solver="descent")
-        ... )
+        >>> members = [Member(front.state_dict()), Member(rear.state_dict())]
+        >>> matcher = Matcher(solver="descent")
+        >>> steps, solutions = match_many(find_symmetry(front), 2, members.__getitem__, matcher)
         >>> len(steps), len(solutions)
         (2, 1)
 
@@ -237,7 +235,7 @@ def steps_between(
     """Steps that align one parent to another through the universe.
 
     Example:
-        >>> symmetry = find_symmetry(build_field("tiny_nerf"))
+        >>> symmetry = find_symmetry(build_field("tiny_nerf", None, box))
         >>> element = random_element(symmetry, torch.Generator().manual_seed(0))
         >>> len(steps_between(symmetry, (element,), (element,)))
         2

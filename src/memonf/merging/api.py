@@ -227,8 +227,8 @@ def merge(
     """Merge fields of one scene into one field of the size of one, without images.
 
     Example:
-        >>> result = memonf.merge(["front.safetensors", "rear.safetensors"], "distill", steps=300)
-        >>> memonf.save(result.field, "merged.safetensors")
+        >>> result = memonf.merge([front, rear], "distill", steps=300)  # doctest: +SKIP
+        >>> memonf.save(result.field, "merged.safetensors")  # doctest: +SKIP
 
     Args:
         parents: Two or more fields or field files; the first is the reference whose unit order

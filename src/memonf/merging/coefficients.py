@@ -55,8 +55,8 @@ class Coefficients:
                 continue
             if any(fnmatchcase(tensor, pattern) for tensor in tensors):
                 raise InputError(
-                    f"coefficients: all tensors of `{pattern}` are matched by an earlier pattern, and "
-                    "the first match is used; move it up"
+                    f"coefficients: all tensors of `{pattern}` are matched by an earlier pattern, "
+                    "and the first match is used; move it up"
                 )
             raise InputError(
                 f"coefficients: `{pattern}` matches no tensor; "

@@ -1,4 +1,4 @@
-"""How alike the units of two parents act, layer by layer, before and after alignment."""
+"""Similarity of two parents' activations, layer by layer, before and after alignment."""
 
 from __future__ import annotations
 
@@ -22,7 +22,12 @@ LOOKED_AT = 8192
 
 @dataclass(frozen=True)
 class LayerSimilarity:
-    """How alike the units of two parents act in one group of units.
+    """Similarity of two parents' activations in one group of units.
+
+    Example:
+        >>> similarity = LayerSimilarity("layers.0", torch.zeros(2, 2), torch.eye(2))
+        >>> similarity.diagonals()
+        (0.0, 1.0)
 
     Attributes:
         group: Name of the group, see `memonf.symmetry.Group`.
@@ -37,22 +42,25 @@ class LayerSimilarity:
 
     def diagonals(self) -> tuple[float, float]:
         """Mean correlation of units that share a slot, before and after."""
-        before, after = (float(found.diagonal().mean()) for found in (self.before, self.after))
-        return before, after
+        return float(self.before.diagonal().mean()), float(self.after.diagonal().mean())
 
 
 @torch.no_grad()
 def alignment_similarities(
     parents: Sequence[Field | PathLike], *, seed: int = 0
 ) -> list[LayerSimilarity]:
-    """Look at what alignment by params and activations together does to two parents, by layer.
+    """Measure what alignment by params and activations does to two parents, by layer.
+
+    Example:
+        >>> [layer.group for layer in memonf.merging.alignment_similarities([front, rear])]
+        ['layers.0', 'layers.1']
 
     Args:
         parents: Two fields, or their files.
         seed: Seed of the points at which they are compared.
 
     Raises:
-        MergeError: They are not alike, or what was read as their symmetry is not one.
+        MergeError: Parents of different kinds, or an invalid symmetry.
         InputError: The forward pass cannot be read.
     """
     given = Parents(parents, "cpu")

@@ -26,6 +26,10 @@ __all__ = ["LayerVariation", "layer_variation"]
 class LayerVariation:
     """How much the units of one layer vary over space, before their activation.
 
+    Example:
+        >>> LayerVariation("layers.0", parents=2.0, merged=1.0).kept
+        0.5
+
     Attributes:
         layer: Name of the layer.
         parents: Standard deviation over points, mean over the parents' units.
@@ -48,8 +52,15 @@ def layer_variation(
 ) -> list[LayerVariation]:
     """Compare how much units vary in a merge and in its parents, from the first layer to the last.
 
-    Means over a layer's units: the order of the units makes no difference. Points lie where the
-    parents saw matter and, a quarter of them, anywhere; each counts by what the parent saw there.
+    Figures are means over a layer's units, so the order of the units does not matter. Points lie
+    where the parents saw matter and, a quarter of them, anywhere; each is weighted by the parent's
+    trust there.
+
+    Example:
+        >>> merged = memonf.merge([front, rear], "average").field
+        >>> layers = memonf.merging.layer_variation(merged, [front, rear])
+        >>> layers[0].layer
+        'layers.0'
 
     Args:
         merged: Field of the parents' architecture.
@@ -57,7 +68,7 @@ def layer_variation(
         seed: Seed of the points.
 
     Raises:
-        MergeError: They are not alike, or what was read as their symmetry is not one.
+        MergeError: Parents of different kinds, or an invalid symmetry.
         InputError: The forward pass cannot be read.
     """
     given = Parents(parents, str(merged.aabb.device))
@@ -67,16 +78,18 @@ def layer_variation(
     layers = problem.symmetry.pre_activations
 
     def deviations(network: Field, trust: torch.Tensor) -> list[float]:
-        found = statistics_of(
+        statistics = statistics_of(
             problem.symmetry, network, positions.inputs, set(layers.values()), trust
         )
-        return [float(found[value][1].mean()) for value in layers.values()]
+        return [float(statistics[value][1].mean()) for value in layers.values()]
 
     of_parents = [
         deviations(given[number], positions.trust[number]) for number in range(len(parents))
     ]
     of_merge = deviations(merged, positions.trust.mean(0))
     return [
-        LayerVariation(name, fmean(own), found)
-        for name, own, found in zip(layers, zip(*of_parents, strict=True), of_merge, strict=True)
+        LayerVariation(name, fmean(deviations), merged_deviation)
+        for name, deviations, merged_deviation in zip(
+            layers, zip(*of_parents, strict=True), of_merge, strict=True
+        )
     ]

@@ -1,11 +1,11 @@
-"""What every merge method is: two phases, and claims that the tests hold it to.
+"""Base of merge methods: two phases, and claims that the property tests check.
 
 A method is one file in `memonf.merging.methods`, or in another package through the entry-point
 group ``memonf.merge_methods``: a registered frozen dataclass whose fields are its settings.
 `prepare` does what depends on the parents alone, `combine` merges at given coefficients; most
-methods are made of parts (`memonf.merging.parts`) and write neither. Class attributes state
-claims; the property tests check them, and the command line, the docs table and the citation are
-read off the same class.
+methods consist of parts (`memonf.merging.parts`) and define neither. Class attributes state claims,
+which the property tests check; the command line, the docs table and the citation come from the
+same class.
 """
 
 from __future__ import annotations
@@ -34,39 +34,45 @@ METHODS: Registry[MergeMethod[Any]] = Registry(
 #: Rules for the settings of all methods: frozen, no unknown names, checked values.
 SETTINGS: dict[str, Any] = {"frozen": True, "config": {"extra": "forbid"}}
 
-#: What a method reports of a merge: plain values for JSON, by name.
+#: Figures of a merge for its report: plain JSON values, by name.
 Figures = dict[str, Any]
 
 State = TypeVar("State")
 
 
 class MergeMethod(ABC, Generic[State]):
-    """Base of all merge methods."""
+    """Base of all merge methods.
+
+    Example:
+        >>> method = memonf.merging.build_method("distill", {"steps": 300})
+        >>> isinstance(method, MergeMethod), method.settings()["steps"]
+        (True, 300)
+    """
 
     name: ClassVar[str]
     #: One line for tables and help.
     summary: ClassVar[str]
     #: Authors, year, arXiv id.
     paper: ClassVar[str]
-    #: Does it look at the parents' activations at sampled positions?
+    #: Whether it evaluates the parents at sampled positions.
     needs_positions: ClassVar[bool] = False
-    #: Does it look at what the parents saw?
+    #: Whether it uses the parents' knowledge.
     needs_knowledge: ClassVar[bool] = False
-    #: Does it take only parents that were trained from the same params?
+    #: Whether the parents must be trained from the same initial params.
     needs_ancestor: ClassVar[bool] = False
-    #: Does it take parents of different architectures, sizes, boxes and backgrounds?
+    #: Whether parents may differ in architecture, size, box and background.
     any_architecture: ClassVar[bool] = False
-    #: Does it take parents of one architecture whose layers are not equally wide?
+    #: Whether parents of one architecture may differ in the widths of their layers.
     any_width: ClassVar[bool] = False
-    #: Is the merge fitted to what the parents answer, rather than combined from their params?
+    #: Whether the merge is fitted to the parents' outputs rather than combined from their params.
     function_space: ClassVar[bool] = False
-    #: Is merge([a, a]) the same function as a, up to float noise?
+    #: Whether merge([a, a]) computes the same function as a, up to float noise.
     idempotent: ClassVar[bool] = True
-    #: Does merge([a, b]) compute the same function as merge([b, a])?
+    #: Whether merge([a, b]) computes the same function as merge([b, a]).
     symmetric: ClassVar[bool] = False
-    #: Do comparisons and the viewer list it? Not if every result of it has another name too.
+    #: Whether comparisons and the viewer list it; false if its results have other names too.
     listed: ClassVar[bool] = True
-    #: Does it follow other coefficients for chosen tensors, see `Coefficients.of`?
+    #: Whether it supports coefficients by tensor, see `Coefficients.of`.
     layerwise: ClassVar[bool] = False
 
     @abstractmethod
@@ -74,10 +80,10 @@ class MergeMethod(ABC, Generic[State]):
         """Do what does not depend on the coefficients: alignment, statistics, checks.
 
         Args:
-            problem: The parents; not to be changed.
+            problem: The parents; must not be changed.
 
         Returns:
-            What `combine` needs, any number of times.
+            The state for `combine`, which is called any number of times.
         """
 
     @abstractmethod
@@ -85,7 +91,7 @@ class MergeMethod(ABC, Generic[State]):
         """Merge at these coefficients.
 
         Args:
-            state: What `prepare` returned; not to be changed.
+            state: What `prepare` returned; must not be changed.
             coefficients: Weight of each parent; the method may read `overall` alone unless it is
                 `layerwise`.
 
@@ -94,7 +100,7 @@ class MergeMethod(ABC, Generic[State]):
         """
 
     def outline(self, problem: MergeProblem) -> Field:
-        """A field of the architecture that is merged into; the first parent's unless overridden."""
+        """A field of the merged architecture; the first parent's unless overridden."""
         return copy.deepcopy(problem.parents[0])
 
     def settings(self) -> dict[str, Any]:
@@ -104,6 +110,10 @@ class MergeMethod(ABC, Generic[State]):
 
 def build_method(name: str, settings: dict[str, Any]) -> MergeMethod[Any]:
     """Build a method by its name.
+
+    Example:
+        >>> memonf.merging.build_method("weight_matching", {"restarts": 2}).restarts
+        2
 
     Args:
         name: Registered name.

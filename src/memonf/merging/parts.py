@@ -1,8 +1,8 @@
-"""Methods made of parts: align the parents, combine their params, correct the result.
+"""Methods of three parts: align the parents, combine their params, correct the result.
 
 Each part is a frozen dataclass of settings in `aligning`, `midpoint`, `combining` or `correcting`;
-any three of them make a method. The named presets in `methods` pick three, and the method
-``composed`` lets a user pick.
+any three of them form a method. The presets in `methods` name chosen combinations; the method
+``composed`` takes the parts as settings.
 """
 
 from __future__ import annotations
@@ -27,10 +27,10 @@ __all__ = ["AlignedMethod", "ComposedMethod", "Parts", "PreparedParts", "Sampled
 
 @dataclass(frozen=True)
 class PreparedParts:
-    """What three parts found out about the parents; see `MergeMethod.prepare`.
+    """State of a method of three parts; see `MergeMethod.prepare`.
 
     Attributes:
-        aligned: The parents in one unit order.
+        aligned: The aligned parents.
         combine: Coefficients -> merged params, statistics and figures.
         correct: (combined, coefficients) -> params with corrected statistics.
     """
@@ -48,13 +48,18 @@ class PreparedParts:
 
 @dataclass(frozen=True)
 class Parts:
-    """Which parts make a method, and where their activations are looked at.
+    """The parts of a method, and where activations are sampled.
+
+    Example:
+        >>> parts = Parts()
+        >>> type(parts.align).__name__, type(parts.combine).__name__
+        ('Unaligned', 'Averaged')
 
     Attributes:
-        align: Brings the parents into the unit order of the first.
-        combine: Makes one set of params of the aligned ones.
-        correct: Gives the units of the result back the statistics that combining took from them.
-        sampling: Positions for the parts that look at activations.
+        align: Aligns the parents' units to those of the first parent.
+        combine: Computes merged params from the aligned ones.
+        correct: Restores the unit statistics that combining changed.
+        sampling: Positions for the parts that sample activations.
     """
 
     align: Align = Unaligned()
@@ -63,7 +68,7 @@ class Parts:
     sampling: Sampling = Sampling()
 
     def prepare(self, problem: MergeProblem) -> PreparedParts:
-        """Align the parents, and do all else that does not depend on the coefficients."""
+        """Align the parents, and prepare the other parts for any coefficients."""
         looking = (self.align, self.combine, self.correct)
         positions = None
         if any(part.needs_positions for part in looking):
@@ -73,7 +78,13 @@ class Parts:
 
 
 class ComposedMethod(MergeMethod[PreparedParts]):
-    """Base of methods that are made of parts."""
+    """Base of methods that consist of parts.
+
+    Example:
+        >>> class AlignAndAverage(ComposedMethod):
+        ...     def parts(self):
+        ...         return Parts(align=ByWeights())
+    """
 
     @abstractmethod
     def parts(self) -> Parts:
@@ -89,7 +100,7 @@ class ComposedMethod(MergeMethod[PreparedParts]):
 
 
 class AlignedMethod(MergeMethod[AlignedParents]):
-    """Base of methods that combine aligned params in a way of their own.
+    """Base of methods that align the parents and define `combine` themselves.
 
     Example:
         >>> class Median(AlignedMethod):
@@ -100,9 +111,9 @@ class AlignedMethod(MergeMethod[AlignedParents]):
         ...                 for name in each[0]}, {}
     """
 
-    #: How the parents are brought into the unit order of the first.
+    #: How the parents are aligned.
     align: ClassVar[Align] = Unaligned()
-    #: Where activations are looked at, if the alignment does.
+    #: Where activations are sampled, if the alignment needs them.
     sampling: ClassVar[Sampling] = Sampling()
 
     def prepare(self, problem: MergeProblem) -> AlignedParents:
@@ -113,12 +124,17 @@ class AlignedMethod(MergeMethod[AlignedParents]):
 
 @settings_dataclass(**SETTINGS)
 class SampledMethod(ComposedMethod):
-    """Base of methods whose parts look at activations.
+    """Base of methods whose parts sample activations.
+
+    Example:
+        >>> class AlignAndAverage(SampledMethod):
+        ...     def parts(self):
+        ...         return Parts(align=ByActivations(), sampling=self.sampling)
 
     Attributes:
-        points: Positions at which activations are looked at.
+        points: Positions at which activations are sampled.
         free_share: Share of them anywhere in the box; the rest where the parents have density.
-        knowledge: Whether points are taken and weighed by what the parents saw.
+        knowledge: Whether positions are drawn and weighted by what the parents saw.
     """
 
     points: Annotated[int, Limits(ge=2)] = 16384
@@ -131,5 +147,5 @@ class SampledMethod(ComposedMethod):
 
     @property
     def sampling(self) -> Sampling:
-        """Where activations are looked at."""
+        """Where activations are sampled."""
         return Sampling(self.points, self.free_share, self.knowledge)

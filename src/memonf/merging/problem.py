@@ -1,7 +1,7 @@
-"""The parents of a merge, and what every method looks up about them.
+"""The parents of a merge, with their symmetry, knowledge and sampled positions.
 
-A `MergeProblem` holds nothing that depends on the coefficients, so that one problem serves merges
-at many coefficients.
+Nothing in a `MergeProblem` depends on the coefficients, so that one problem serves merges at many
+coefficients.
 """
 
 from __future__ import annotations
@@ -29,13 +29,13 @@ T = TypeVar("T")
 
 
 class PerParent(Generic[T]):
-    """One value for each parent, computed when it is asked for.
+    """One value for each parent, computed on access.
 
     Args:
         count: Number of parents.
         compute: Number of a parent -> its value.
-        keep: Whether values stay in memory once they are computed. If not, each is computed again
-            every time, so that no more than one needs to be in memory.
+        keep: Whether computed values stay in memory. If not, each is computed again on every
+            access, so that no more than one needs to be in memory.
     """
 
     def __init__(self, count: int, compute: Callable[[int], T], *, keep: bool) -> None:
@@ -60,15 +60,20 @@ class PerParent(Generic[T]):
 
 @dataclass(frozen=True)
 class MergeProblem:
-    """Parents to be merged; read, never changed.
+    """Parents to be merged; never changed.
+
+    Example:
+        >>> problem = memonf.merging.MergeProblem(Parents([front, rear]))
+        >>> problem.symmetry.groups[0].name
+        'layers.0'
 
     Attributes:
         parents: Two or more fields.
         seed: Seed of every random choice.
         keep: Whether what is computed for each parent stays in memory for the next coefficients;
             if not, two parents at most are in memory at a time.
-        on_progress: Methods that take long call it with the share done, in [0, 1].
-        began: When the merge began, on the clock of `time.perf_counter`.
+        on_progress: Called by long methods with the share done, in [0, 1].
+        began: Start of the merge, on the clock of `time.perf_counter`.
     """
 
     parents: Parents
@@ -83,7 +88,7 @@ class MergeProblem:
 
         Raises:
             InputError: The forward pass cannot be read.
-            MergeError: What was read is not a symmetry.
+            MergeError: The symmetry found is invalid.
         """
         first = self.parents[0]
         symmetry = find_symmetry(first)
@@ -92,36 +97,36 @@ class MergeProblem:
 
     @cached_property
     def knowledge(self) -> tuple[Knowledge, ...]:
-        """What each parent saw."""
+        """Knowledge of each parent."""
         return tuple(known(parent) for parent in self.parents)
 
     @property
     def params(self) -> PerParent[Params]:
-        """State of each parent as it is."""
+        """State of each parent, unaligned."""
         return self.per_parent(self.params_of, keep=False)
 
     def params_of(self, parent: int) -> Params:
-        """State of one parent as it is."""
+        """State of one parent, unaligned."""
         return dict(self.parents[parent].state_dict())
 
     def per_parent(self, compute: Callable[[int], T], *, keep: bool | None = None) -> PerParent[T]:
-        """One value for each parent; kept as the problem says, unless told otherwise."""
+        """One value for each parent; kept in memory by `keep`, by default that of the problem."""
         return PerParent(len(self.parents), compute, keep=self.keep if keep is None else keep)
 
     def generator(self, parent: int) -> torch.Generator:
-        """Random numbers that a parent draws alike whatever its place is."""
+        """Random number generator of a parent, independent of its place among the parents."""
         content = int(self.parents.facts[parent].content[:12], 16)
         return torch.Generator().manual_seed(self.seed ^ content)
 
     def positions(self, points: int, free_share: float, use_knowledge: bool) -> Positions:
-        """Points where the parents have density, and in the box; as many from each parent.
+        """Points where the parents have density, and in the box; equally many from each parent.
 
         Args:
             points: Number of points.
-            free_share: Share of them drawn anywhere in the box, in [0, 1]. What units do in free
-                space decides whether the air of a merge is clear.
-            use_knowledge: Whether matter is taken where a parent saw it, and trust follows what
-                each parent saw.
+            free_share: Share of them drawn anywhere in the box, in [0, 1]. Activations in free
+                space decide whether the free space of a merge is clear.
+            use_knowledge: Whether points on matter are drawn where a parent saw it, and trust
+                follows each parent's knowledge.
         """
         share = math.ceil(points / len(self.parents))
         placed, directions = [], []

@@ -49,7 +49,7 @@ def random_element(symmetry: Symmetry, generator: torch.Generator) -> Element:
     stays small.
 
     Example:
-        >>> symmetry = find_symmetry(build_field("tiny_nerf"))
+        >>> symmetry = find_symmetry(build_field("tiny_nerf", None, box))
         >>> element = random_element(symmetry, torch.Generator().manual_seed(0))
         >>> sorted(element.perms) == sorted(group.name for group in symmetry.groups)
         True
@@ -83,7 +83,7 @@ def inverse(element: Element, symmetry: Symmetry) -> Element:
     """The inverse of an element.
 
     Example:
-        >>> symmetry = find_symmetry(build_field("tiny_nerf"))
+        >>> symmetry = find_symmetry(build_field("tiny_nerf", None, box))
         >>> element = random_element(symmetry, torch.Generator().manual_seed(0))
         >>> perm = element.perms["layers.0"]
         >>> torch.equal(inverse(element, symmetry).perms["layers.0"], perm.argsort())
@@ -116,7 +116,7 @@ def transform(params: Mapping[str, Tensor], symmetry: Symmetry, element: Element
     Computed in float64 and rounded once; the inputs stay as they are.
 
     Example:
-        >>> field = build_field("tiny_nerf")
+        >>> field = build_field("tiny_nerf", None, box)
         >>> symmetry = find_symmetry(field)
         >>> element = random_element(symmetry, torch.Generator().manual_seed(0))
         >>> equivalent = transform(field.state_dict(), symmetry, element)
@@ -191,7 +191,7 @@ def permute(params: Mapping[str, Tensor], symmetry: Symmetry, perms: Permutation
     """Reorder hidden units: slot i of each group receives unit `perm[i]`; inputs are untouched.
 
     Example:
-        >>> field = build_field("tiny_nerf")
+        >>> field = build_field("tiny_nerf", None, box)
         >>> symmetry = find_symmetry(field)
         >>> perms = symmetry.random(torch.Generator().manual_seed(0))
         >>> bias = field.state_dict()["layers.0.bias"]

@@ -68,7 +68,7 @@ class Group:
     """Units that share one order.
 
     Example:
-        >>> group = find_symmetry(build_field("tiny_nerf")).groups[0]
+        >>> group = find_symmetry(build_field("tiny_nerf", None, box)).groups[0]
         >>> group.name, group.kind
         ('layers.0', 'scale')
 
@@ -105,7 +105,7 @@ class Symmetry:
     """Groups of a network and its traced forward pass.
 
     Example:
-        >>> symmetry = find_symmetry(build_field("tiny_nerf"))
+        >>> symmetry = find_symmetry(build_field("tiny_nerf", None, box))
         >>> [group.name for group in symmetry.groups[:2]]
         ['layers.0', 'layers.1']
 

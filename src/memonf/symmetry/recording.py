@@ -45,7 +45,7 @@ def record(
     """Run the traced forward pass of a network and record intermediate values.
 
     Example:
-        >>> field = build_field("tiny_nerf")
+        >>> field = build_field("tiny_nerf", None, box)
         >>> symmetry = find_symmetry(field)
         >>> shapes = {}
         >>> def note(name, value):

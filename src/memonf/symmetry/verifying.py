@@ -40,7 +40,7 @@ def verify(
     """Change a network's params by a random element of its symmetry and compare the outputs.
 
     Example:
-        >>> field = build_field("tiny_nerf").eval()
+        >>> field = build_field("tiny_nerf", None, box).eval()
         >>> change = verify(field, find_symmetry(field), [torch.rand(16, 3), None])
         >>> change.params > 0.1, change.outputs < 1e-4
         (True, True)
