@@ -14,7 +14,8 @@ from torch.nn import functional as F
 from .cameras import Cameras
 from .typing import Bool, DensityFunction, Float, Int, Tensor, UInt8
 
-__all__ = ["CHUNK", "COARSE", "OccupancyGrid", "in_chunks"]
+__all__ = ["CHUNK", "CLEAR_ALPHA", "COARSE", "OccupancyGrid", "in_chunks", "pixel_reach",
+           "seen_through"]  # fmt: skip
 
 #: Points a small network evaluates at once: its activations then stay in a core's cache.
 CHUNK = 8192
@@ -24,6 +25,8 @@ COARSE = 4
 BOUNDS = -1.0
 #: 8 bit alpha above which a pixel is not taken for clear background.
 CLEAR_ALPHA = 5
+#: Pixels beyond which a reach covers any picture.
+MOST_REACH = 1 << 20
 
 
 def in_chunks(function: DensityFunction, positions: Tensor, size: int = CHUNK) -> Tensor:
@@ -89,6 +92,16 @@ class OccupancyGrid:
         ] = True
         part.density = torch.where(kept.flatten(), self.density, 0.0)
         return part
+
+    def empty_outside(self, part: Float[Tensor, "2 3"]) -> None:
+        """Empty the cells that lie outside a part of the box.
+
+        Args:
+            part: Its corners, scene units.
+        """
+        centres, half = self.centres(), 0.5 * self.cell
+        inside = ((centres >= part[0] - half) & (centres <= part[1] + half)).all(1)
+        self.density = torch.where(inside, self.density, 0.0)
 
     def bounds(self) -> Float[Tensor, "2 3"]:
         """Box around the occupied cells; the whole box if there are none."""
@@ -226,50 +239,130 @@ class OccupancyGrid:
             self.density[cells] = torch.maximum(self.density[cells] * decay, fresh)
 
     @torch.no_grad()
-    def carve(self, cameras: Cameras, alphas: Iterable[UInt8[Tensor, "height width"]]) -> None:
-        """Empty the cells that some camera saw the background through (the visual hull).
+    def carve(
+        self,
+        cameras: Cameras,
+        alphas: Iterable[UInt8[Tensor, "height width"]],
+        *,
+        near: float = 0.0,
+        tolerance: float = 0.0,
+    ) -> None:
+        """Empty the cells that cameras saw the background through (the visual hull).
 
-        A cell survives if some view has it in the picture, and in every such view some pixel
-        within the cell's reach is opaque.
+        A cell survives if some view has it in the picture, and if some pixel within the cell's
+        reach is opaque in all such views but a share of `tolerance`.
 
         Args:
             cameras: Cameras of the views.
             alphas: Alpha channel of each view, 8 bit, on any device; looked at one by one.
+            near: Nearest distance that is rendered, scene units: a view says nothing of what is
+                nearer.
+            tolerance: Share of the views of a cell that may see the background through it, in
+                [0, 1); above zero where alpha channels contradict each other.
         """
         alive = torch.arange(self.resolution**3, device=self.aabb.device)
         centres = self.centres()
         radius = 0.5 * float(self.cell.norm())
-        ever_seen = torch.zeros_like(self.density, dtype=torch.bool)
+        seen_by = torch.zeros_like(alive, dtype=torch.int32)
+        clear_in = torch.zeros_like(seen_by)
         for view, alpha in enumerate(alphas):
-            points = centres[alive]
-            rows, columns, depth, seen = cameras.project(points, view)
-            seen &= depth > radius
-            fx = cameras.intrinsics[view, 0]
-            reach = (
-                math.ceil(float(fx) * radius / max(float(depth[seen].min()), radius))
-                if (bool(seen.any()))
-                else 1
-            )
             solid = alpha.to(alive.device) > CLEAR_ALPHA
-            ever_seen[alive[seen]] = True
-            keep = ~seen
-            keep[seen] = any_within(solid, rows[seen], columns[seen], reach)
-            alive = alive[keep]
+            seen, clear = seen_through(solid, cameras, view, centres[alive], radius, near)
+            seen_by[alive] += seen.int()
+            clear_in[alive] += clear.int()
+            if bool(clear.any()):  # no count of views to come would let these survive
+                alive = alive[clear_in[alive] <= tolerance * len(cameras)]
+        alive = alive[(seen_by[alive] > 0) & (clear_in[alive] <= tolerance * seen_by[alive])]
         emptied = torch.zeros_like(self.density)
-        alive = alive[ever_seen[alive]]
         emptied[alive] = self.density[alive]
         self.density = emptied
 
 
+def seen_through(
+    solid: Bool[Tensor, "height width"],
+    cameras: Cameras,
+    view: int,
+    centres: Float[Tensor, "cells 3"],
+    radius: float,
+    near: float = 0.0,
+) -> tuple[Bool[Tensor, " cells"], Bool[Tensor, " cells"]]:
+    """Which cells a view has in its picture, and which of them it sees the background through.
+
+    Each cell is looked for as far around its pixel as a ball around it reaches at its own depth. A
+    ball that the camera stands in is not seen; one that is nearer than anything rendered is seen
+    only where it is seen through.
+
+    Args:
+        solid: Which pixels are opaque.
+        cameras: Cameras of all views.
+        view: Which of them.
+        centres: Of the cells.
+        radius: Half a cell's diagonal, scene units.
+        near: Nearest distance that is rendered, scene units.
+    """
+    rows, columns, depth, seen = cameras.project(centres, view)
+    distance = (centres - cameras.positions[view]).norm(dim=-1)
+    seen = seen & (depth > radius)
+    places = seen.nonzero()[:, 0]
+    down, across = pixel_reach(cameras, view, centres[places], radius)
+    met = any_within(solid, rows[places], columns[places], down, across)
+    clear = torch.zeros_like(seen)
+    clear[places] = ~met
+    return seen & (clear | (distance + radius >= near)), clear
+
+
+def pixel_reach(
+    cameras: Cameras, view: int, centres: Float[Tensor, "balls 3"], radius: float
+) -> tuple[Int[Tensor, " balls"], Int[Tensor, " balls"]]:
+    """How many rows and columns the pictures of balls reach from the pixels of their centres.
+
+    A point of a ball at plane coordinate x and depth d is displaced by at most
+    r √(1 + x²) / (d − r) in the plane; a lens stretches that by its slope at the centre.
+
+    Args:
+        cameras: Cameras of all views.
+        view: Which of them.
+        centres: Of the balls, each deeper than `radius`.
+        radius: Of the balls, scene units.
+    """
+    pose, (fx, fy, _, _) = cameras.camera_to_world[view], cameras.intrinsics[view].unbind()
+    local = (centres - pose[:, 3]) @ pose[:, :3]
+    depth = -local[:, 2]
+    plane = torch.stack([local[:, 0], -local[:, 1]], -1) / depth[:, None]
+    spread = radius / (depth - radius).clamp_min(1e-3 * radius)
+    reach = spread[:, None] * (1 + plane.square()).sqrt()
+    if cameras.lenses is not None and len(centres):
+        slopes = []
+        for step in torch.eye(2).to(plane) * 1e-3:
+            ahead = cameras.lenses.distort(plane + step, view)
+            behind = cameras.lenses.distort(plane - step, view)
+            slopes.append((ahead - behind).abs() / 2e-3)
+        reach = slopes[0] * reach[:, :1] + slopes[1] * reach[:, 1:]
+    across, down = (reach * torch.stack([fx, fy])).ceil().clamp(1, MOST_REACH).long().unbind(-1)
+    return down, across
+
+
 def any_within(
-    solid: Bool[Tensor, "height width"], rows: Tensor, columns: Tensor, reach: int
+    solid: Bool[Tensor, "height width"],
+    rows: Tensor,
+    columns: Tensor,
+    reach: int | Tensor,
+    across: int | Tensor | None = None,
 ) -> Bool[Tensor, " points"]:
     """Whether a picture has a solid pixel within `reach` rows and columns of each place.
 
     Sums over windows from one table of sums (Crow 1984): the cost does not grow with the reach.
+
+    Args:
+        solid: The picture.
+        rows: Of the places.
+        columns: Of the places.
+        reach: In rows; one for all places, or one each.
+        across: Reach in columns; None for that in rows.
     """
+    across = reach if across is None else across
     height, width = solid.shape
     sums = F.pad(solid.cumsum(0).cumsum(1), (1, 0, 1, 0))
     top, bottom = (rows - reach).clamp_min(0), (rows + reach + 1).clamp_max(height)
-    left, right = (columns - reach).clamp_min(0), (columns + reach + 1).clamp_max(width)
+    left, right = (columns - across).clamp_min(0), (columns + across + 1).clamp_max(width)
     return sums[bottom, right] - sums[top, right] > sums[bottom, left] - sums[top, left]

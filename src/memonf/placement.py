@@ -21,7 +21,7 @@ from .cameras import Cameras
 from .errors import DataError
 from .typing import Float, Tensor
 
-__all__ = ["Placement", "single_precision_loss"]
+__all__ = ["Placement", "looked_at", "single_precision_loss"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -65,6 +65,13 @@ class Placement:
         rotation, _ = self.on(poses.device)
         turned, places = rotation.T @ poses[:, :, :3].double(), self.to_world(poses[:, :, 3])
         return replace(cameras, camera_to_world=torch.cat([turned, places[:, :, None]], 2))
+
+    def then(self, after: Placement) -> Placement:
+        """This similarity, and one from the scene's coordinates to those of another scene."""
+        rotation, translation = after.on(self.rotation.device)
+        moved = rotation @ self.translation.double() + translation / self.scale
+        rotation = rotation @ self.rotation.double()
+        return Placement(rotation, moved, after.scale * self.scale)
 
     def same_as(self, other: Placement) -> bool:
         """Whether both put every point of the scene at the same place, to 1e-4 of its unit."""

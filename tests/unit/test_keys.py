@@ -284,8 +284,8 @@ def test_boxes_that_no_camera_looks_into_are_said_and_not_trained(capture: Path)
         new_trainer(scene, settings=TrainSettings(steps=1))
 
 
-def test_a_range_that_ends_before_the_box_is_said(synthetic: Path) -> None:
-    """Cameras of another scale than the layout's: what they see lies nearer than `near`."""
+def test_cameras_of_another_scale_than_the_layouts_look_into_the_box(synthetic: Path) -> None:
+    """What they see would lie beyond the layout's `far`: the scene is scaled, and that is said."""
     assert memonf.load_scene(synthetic).notes == ()
     file = synthetic / "transforms_train.json"
     content = json.loads(file.read_text())
@@ -293,9 +293,10 @@ def test_a_range_that_ends_before_the_box_is_said(synthetic: Path) -> None:
         for row in frame["transform_matrix"][:3]:
             row[3] *= 100.0
     file.write_text(json.dumps(content))
-    assert any(
-        "no camera looks into the box" in note for note in memonf.load_scene(synthetic).notes
-    )
+    scene = memonf.load_scene(synthetic)
+    assert any("scaled by" in note for note in scene.notes)
+    assert not any("looks into the box" in note for note in scene.notes)
+    assert all(looking_into(scene.split("train").cameras, scene.aabb, scene.near, scene.far))
 
 
 def test_looking_into_boxes_by_hand() -> None:

@@ -270,7 +270,9 @@ def test_products_in_bfloat16_learn_as_well(robot) -> None:
     assert mixed.record.training["precision"] == "bfloat16"
     assert all(param.dtype == torch.float32 for param in mixed.parameters())
     psnrs = [field.record.training["psnr_done"] for field in (mixed, exact)]
-    assert psnrs[0] != psnrs[1]
+    assert any(
+        not torch.equal(*pair) for pair in zip(mixed.parameters(), exact.parameters(), strict=True)
+    )
     assert abs(psnrs[0] - psnrs[1]) < 0.5
 
 

@@ -105,11 +105,21 @@ def inspect(scene: Scene, options: Data) -> dict[str, Any]:
         elif key == "notes":
             for note in value:
                 print(f"note: {note}")
+        elif key == "object":
+            print(f"object: {object_in_words(value)}")
         elif key == "placement":
             print(f"placement: {placement_in_words(value)}")
         else:
             print(f"{key}: {value}")
     return found
+
+
+def object_in_words(found: dict[str, Any] | None) -> str:
+    """How large what is seen is in the box."""
+    if found is None:
+        return "nothing outlines one, and the cameras do not look at one place"
+    size = f"half a side of {found['half_side']:.3g}, {found['share']:.2g} of the box"
+    return f"{size} (from {found['from']})" + (f"; {found['hint']}" if found["hint"] else "")
 
 
 def placement_in_words(placement: dict[str, Any] | None) -> str:

@@ -63,16 +63,21 @@ class FromData(Common):
                 is that which the field was given, unless told.
         """
         place = chosen_place(self.place)
-        if place == "auto" and like is not None and self.half_side is None:
-            place = like.record.placement or "auto"
+        follow = place == "auto" and like is not None and self.half_side is None
+        if follow and like is not None and like.record.placement is not None:
+            place = like.record.placement
         background = self.background
         given = like is not None and like.record.training.get(BACKGROUND) == GIVEN
         if background == "auto" and like is not None and given:
             background = like.record.background
-        return load_scene(
+        scene = load_scene(
             self.data, front=self.front, place=place, half_side=self.half_side,
             background=background,
         )  # fmt: skip
+        if follow and place == "auto" and scene.placement is not None:
+            # A field that was not placed knows the data set's own coordinates.
+            return load_scene(self.data, front=self.front, place="keep", background=background)
+        return scene
 
 
 def chosen_place(text: str) -> Place:

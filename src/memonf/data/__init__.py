@@ -12,6 +12,7 @@ from . import blender, colmap, llff, npz, transforms
 from .background import Background, named_colour
 from .base import Pictures, Scene, Views, composite_on, in_group
 from .capture import Place
+from .narrowing import narrowed, settled
 
 __all__ = [
     "Background", "Pictures", "Place", "Scene", "Views", "composite_on", "embedded_scenes",
@@ -94,14 +95,10 @@ def open_scene(data: str, place: Place, half_side: float | None, background: Bac
         )
     for can_read, read_capture in CAPTURES:
         if can_read(path):
-            return read_capture(path, place, half_side, background)
+            return narrowed(read_capture(path, place, half_side, background))
     for can_read, read in FORMATS:
         if can_read(path):
-            if half_side is not None or not isinstance(place, str):
-                raise DataError(
-                    f"{data}: its coordinates and box are given; only captures are placed"
-                )
-            return read(path, background)
+            return settled(read(path, background), place, half_side)
     raise DataError(
         f"{data}: expected a folder with transforms_train.json (NeRF-synthetic), transforms.json "
         "(nerfstudio, instant-ngp), poses_bounds.npy (LLFF) or sparse/0 (COLMAP), or an .npz file "

@@ -17,8 +17,10 @@ import torch
 
 from ..cameras import Cameras
 from ..errors import DataError, InputError
-from ..placement import Placement
+from ..occupancy import CLEAR_ALPHA
+from ..placement import Placement, looked_at
 from ..typing import Bool, Float, Int, Tensor, UInt8
+from .hull import Seen, find_object, outline
 from .storage import IN_MEMORY, Pictures
 
 __all__ = ["Pictures", "Scene", "Views", "composite_on", "in_group"]
@@ -176,6 +178,7 @@ class Scene:
         placement: From the capture's coordinates to the scene's; None where they are the same.
         notes: What was found and done when the data set was opened, a sentence each.
         background_given: Whether the caller named the background.
+        box_given: Whether the box was asked for or stands in the data set; it is then kept.
     """
 
     name: str
@@ -189,7 +192,9 @@ class Scene:
     placement: Placement | None = None
     notes: tuple[str, ...] = ()
     background_given: bool = False
+    box_given: bool = False
     _loaded: dict[str, Views] = field(default_factory=dict, repr=False, compare=False)
+    _seen: list[Seen | None] = field(default_factory=list, repr=False, compare=False)
 
     def split(self, name: str) -> Views:
         """All views of a split.
@@ -224,6 +229,35 @@ class Scene:
                 "choose another --group or turn the front direction with --front"
             )
         return views if member.all() else views[member.nonzero()[:, 0]]
+
+    def seen(self) -> Seen | None:
+        """The object that the alpha channels of the training views outline; None if they do not.
+
+        All groups of views have the same. It is looked for once, in the box if that was given, else
+        as far from what the cameras look at as they stand, and as far again.
+        """
+        if not self._seen:
+            self._seen.append(self.find_seen())
+        return self._seen[0]
+
+    def find_seen(self) -> Seen | None:
+        """Look for `seen`."""
+        views = self.split("train")
+        alphas = views.alphas()
+        if alphas is None:
+            return None
+        outlines = [
+            outline(views.names[view], views.cameras[[view]], alpha > CLEAR_ALPHA)
+            for view, alpha in enumerate(alphas)
+        ]
+        box = self.aabb
+        if not self.box_given and self.placement is None:
+            middle = looked_at(views.cameras.camera_to_world.double()).float()
+            reach = 2 * (views.cameras.positions - middle).norm(dim=-1).max()
+            box = torch.stack([
+                torch.minimum(box[0], middle - reach), torch.maximum(box[1], middle + reach)
+            ])  # fmt: skip
+        return find_object(outlines, box)
 
     @property
     def background_rgb(self) -> Float[Tensor, " 3"]:

@@ -32,12 +32,11 @@ from .background import (
     named_colour,
 )
 from .base import Scene, Views
-from .boxes import box_notes
 from .keys import KeyNotes, Keys
 from .lookup import ENDINGS, PictureFinder, none_there
 from .masks import unnamed_notes
 from .pictures import picture_header, read_picture, read_pictures
-from .poses import precision_notes, rigid
+from .poses import rigid
 from .sources import read_json
 from .splits import ListedView, picture_names, separated, view_names
 from .storage import keep
@@ -140,16 +139,7 @@ def read(path: Path, background: Background = "auto") -> Scene:
             f"{with_alpha} of {len(pictures)} pictures have an alpha channel, the others count as "
             "opaque"
         )
-    size = picture_header(first_there[0]).stored
-    cameras = cameras_of(first, [size] * len(first.paths))
-    notes += precision_notes(
-        f"{path}", cameras.positions, aabb,
-        "name the file transforms.json and give `fl_x`: a capture is centred and scaled",
-    )  # fmt: skip
-    notes += [*noted, *box_notes(
-        cameras, aabb, NEAR, FAR, "this layout is for objects within ±1.5 and cameras at about 4; "
-        "scale the poses, or name the file transforms.json"
-    )]  # fmt: skip
+    notes += noted
     return Scene(
         name=path.resolve().name,
         loaders={name: partial(read_split, split) for name, split in splits.items()},

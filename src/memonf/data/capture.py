@@ -211,6 +211,8 @@ def build_scene(
     world = cameras_of(name, frames, poses)
     box = said.box if half_side is None else SaidBox(half_side, None, "")
     kept_background = None if layout is None else layout.background
+    box_given = isinstance(place, Placement) or half_side is not None
+    box_given |= layout is not None and place == "auto"
     if layout is None or place != "auto" or half_side is not None:
         placement = placed_by(place, world, frames, box, said.up)
         layout = found_layout(world, placement, box)
@@ -241,6 +243,7 @@ def build_scene(
         front=layout.front,
         placement=layout.placement,
         notes=tuple(found),
+        box_given=box_given,
     )
 
 

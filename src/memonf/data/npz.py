@@ -34,9 +34,8 @@ from .background import (
 )
 from .base import Scene, Views
 from .blender import FAR, HALF_SIDE, NEAR, SPLITS
-from .boxes import box_notes
 from .keys import ELSEWHERE, REFUSED, SAID, KeyNotes, Keys
-from .poses import precision_notes, rigid
+from .poses import rigid
 from .splits import ListedView, separated, small
 from .storage import keep
 
@@ -121,15 +120,7 @@ def read(path: Path, background: Background = "auto") -> Scene:
     notes += shared
     half = torch.full((3,), HALF_SIDE)
     aabb = torch.stack([-half, half]) if aabb is None else aabb
-    suffix, part = next(iter(parts.values()))
-    cameras = cameras_of(path, suffix, part)[0]
-    notes += precision_notes(
-        f"{path}", cameras.positions, aabb, "subtract the middle of the scene from poses and `aabb`"
-    )
-    notes += box_notes(
-        cameras, aabb, near, far,
-        "add `aabb`, `near` and `far` to the archive, or scale its poses",
-    )  # fmt: skip
+    suffix = next(iter(parts.values()))[0]
     colour, noted = background_of(background, said, path, f"images{suffix}")
     return Scene(
         name=path.stem,
@@ -144,6 +135,7 @@ def read(path: Path, background: Background = "auto") -> Scene:
         background_given=background != "auto",
         title=title,
         notes=tuple(dict.fromkeys([*notes, *noted])),
+        box_given="aabb" in keys,
     )
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -10,8 +11,11 @@ import numpy as np
 import torch
 
 from ..cameras import Cameras
-from ..data import Scene, in_group
+from ..data import Scene, Views, in_group
+from ..data.hull import MOST_BORDER, find_object, outline
+from ..data.narrowing import half_in_view, rounded_up
 from ..files import replacing
+from ..placement import looked_at
 
 __all__ = ["draw_survey", "survey"]
 
@@ -21,6 +25,12 @@ COLOURS = {"train": "#2f6fb3", "val": "#7a9a3a", "test": "#d1495b"}
 INK, MUTED = "#181c24", "#6e7480"
 #: Width of a bar of the histogram, degrees.
 BAR = 15
+#: Where an object may be if nothing outlines one.
+IN_VIEW = "what the cameras have in view all round"
+#: Shares of the box's side below which an object, or what is in view all round, is small in it.
+SMALL = (0.5, 0.2)
+#: Differences of 8 bit colour within which a border is of one colour.
+PLAIN = 10
 Axes = Any  # matplotlib's, which is imported only when something is drawn
 
 
@@ -31,7 +41,7 @@ def survey(scene: Scene) -> dict[str, Any]:
         ``splits`` (views, how many of each view group, picture sizes, channels and
         the share of the pixels that count), ``lens``,
         ``focal`` (least and most, pixels), ``masks``, ``aabb``, ``near``, ``far``, ``background``,
-        ``front``, ``placement`` and ``notes``.
+        ``front``, ``placement``, ``object`` (see `object_in`) and ``notes``.
     """
     splits: dict[str, Any] = {}
     focal: list[float] = []
@@ -63,8 +73,69 @@ def survey(scene: Scene) -> dict[str, Any]:
         "background": list(scene.background),
         "front": list(scene.front),
         "placement": None if placement is None else placement.as_dict(),
+        "object": object_in(scene),
         "notes": list(scene.notes),
     }
+
+
+def object_in(scene: Scene) -> dict[str, Any] | None:
+    """How large what is seen is in the box, and what to type if it is small.
+
+    Returns:
+        ``from`` (how it was found), ``half_side`` (of a box around it, the data set's units),
+        ``share`` (of the box's side) and ``hint``; None if nothing is known.
+    """
+    if "train" not in scene.loaders:
+        return None
+    found = outlined_object(scene)
+    if found is None:
+        return None
+    source, aabb = found
+    unit = 1.0 if scene.placement is None else scene.placement.scale
+    share = float((aabb[1] - aabb[0]).max() / (scene.aabb[1] - scene.aabb[0]).max())
+    half_side = 0.5 * float((aabb[1] - aabb[0]).max()) / unit
+    hint = ""
+    if (
+        share < SMALL[source == IN_VIEW]
+    ):  # a box that is asked for is one around what the cameras look at
+        poses = scene.split("train").cameras.camera_to_world.double()
+        reach = float((aabb.double() - looked_at(poses)).abs().max()) / unit
+        hint = f"small in the box: if nothing else counts, `--half-side {rounded_up(reach):.3g}`"
+    return {"from": source, "half_side": half_side, "share": share, "hint": hint}
+
+
+def outlined_object(scene: Scene) -> tuple[str, torch.Tensor] | None:
+    """How an object was found, and the box around it, scene units."""
+    seen = scene.seen()
+    if seen is not None:
+        return "alpha channels", seen.aabb
+    views = scene.split("train")
+    for source, solid_in in (("masks", views.mask), ("plain borders", partial(unlike, views))):
+        outlines = [
+            outline(name, views.cameras[[view]], solid)
+            for view, name in enumerate(views.names)
+            if (solid := solid_in(view)) is not None
+        ]
+        if 2 * len(outlines) >= len(views):
+            seen = find_object(outlines, scene.aabb)
+            if seen is not None:
+                return source, seen.aabb
+    middle = looked_at(views.cameras.camera_to_world.double())
+    half = half_in_view(views.cameras, middle)
+    if half is None:
+        return None
+    return IN_VIEW, torch.stack([middle - half, middle + half]).float()
+
+
+def unlike(views: Views, view: int) -> torch.Tensor | None:
+    """Where a picture is unlike its border; None where that is not of one colour."""
+    image = views.image(view)[..., :3].int()
+    border = torch.cat([image[0], image[-1], image[:, 0], image[:, -1]])
+    colour = border.median(0).values
+    plain = (border - colour).abs().amax(-1) <= PLAIN
+    if float(plain.float().mean()) < 1 - MOST_BORDER:
+        return None
+    return (image - colour).abs().amax(-1) > 2 * PLAIN
 
 
 def lens_of(cameras: Cameras) -> str:

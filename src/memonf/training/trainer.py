@@ -101,7 +101,7 @@ class Trainer:
         alphas = views.alphas()
         self.decay = DECAY_WITHOUT_HULL if alphas is None else DECAY
         if alphas is not None:
-            self.grid.carve(self.cameras, alphas)
+            self.carve(views, scene)
         hull = self.grid.occupied
         if not hull.any():
             raise TrainingError(
@@ -119,6 +119,24 @@ class Trainer:
         self.losses: dict[str, float] = {}  # of the last step, as they are summed
         self.rays_here = 0
         self.seconds_here = 0.0
+
+    def carve(self, views: Views, scene: Scene) -> None:
+        """Empty what the alpha channels say is empty, those that contradict the others left out.
+
+        Where all views of the scene outline an object, what this group alone cannot tell apart (the
+        cone behind it, before a camera that no other looks at) is empty as well.
+        """
+        seen = scene.seen()
+        doubted = set() if seen is None else {*seen.doubted}
+        trusted = [view for view, name in enumerate(views.names) if name not in doubted]
+        alphas = views[trusted].alphas()
+        if alphas is not None:
+            self.grid.carve(
+                self.cameras[trusted], alphas, near=self.near,
+                tolerance=0.0 if seen is None else seen.tolerance,
+            )  # fmt: skip
+        if seen is not None:
+            self.grid.empty_outside(seen.aabb.to(self.grid.aabb))
 
     @property
     def fraction(self) -> float:
