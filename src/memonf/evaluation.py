@@ -19,7 +19,7 @@ from .perceptual import Lpips
 from .rendering import RadianceField, Renderer
 from .typing import Float, Tensor
 
-__all__ = ["Scores", "ViewScore", "barrier", "evaluate", "spread"]
+__all__ = ["Scores", "ViewScore", "barrier", "evaluate", "scored_views", "spread"]
 
 
 @dataclass(frozen=True)
@@ -102,12 +102,13 @@ def evaluate(
         InputError: Pictures without alpha stand on another background than the field's, or their
             masks leave no pixel to compare.
     """
-    views = spread(scene.views(split, group), most_views)
+    members = scene.views(split, group)
+    counted = with_pixels(scene, members)
+    views, without = spread(counted, most_views), len(members) - len(counted)
     check_background(field, scene, views)
     background = torch.tensor(field.record.background)
     if only is not None:
         views = views[[index for index, name in enumerate(views.names) if name in only]]
-    views, unmasked = with_pixels(scene, views), len(views)
     networks = {name: Lpips.load(name) for name in lpips}
     if renderer is None:
         renderer = Renderer.of(field)
@@ -133,8 +134,7 @@ def evaluate(
         tuple(scores),
         {name: fmean(score.lpips[name] for score in scores) for name in networks},
         protocol_of(field, scene, views, split, group, supersample)
-        + (f"; {unmasked - len(views)} views without a pixel that counts are left out"
-           if len(views) < unmasked else ""),
+        + (f"; {without} without a pixel that counts left out" if without else ""),
     )  # fmt: skip
 
 
@@ -150,6 +150,22 @@ def check_background(field: RadianceField, scene: Scene, views: Views) -> None:
             f"alpha channel and stand on {colour_text(scene.background)}: scores would compare "
             f"different pictures; to score them all the same, add `--background {colour_text(own)}`"
         )
+
+
+def scored_views(scene: Scene, split: str, group: str, most: int | None) -> Views:
+    """The views of a group that scores are taken on.
+
+    Args:
+        scene: The data set.
+        split: ``test``, ``val`` or ``train``.
+        group: View group.
+        most: At most so many, evenly spread; None for all.
+
+    Raises:
+        DataError: No such split, or no view in the group.
+        InputError: No view has a pixel that counts.
+    """
+    return spread(with_pixels(scene, scene.views(split, group)), most)
 
 
 def with_pixels(scene: Scene, views: Views) -> Views:

@@ -71,9 +71,11 @@ def test_views_without_a_pixel_that_counts_are_left_out_or_refused(robot) -> Non
     field = small_field("tiny_nerf")
     found = evaluate(field, scene)
     assert [view.name for view in found.views] == [test.names[0]]
-    assert "1 views without a pixel that counts are left out" in found.protocol
-    with pytest.raises(InputError, match="all 1 views leave no pixel to compare"):
-        evaluate(field, scene, only=[test.names[1]])
+    assert "; 1 without a pixel that counts left out" in found.protocol
+    masks[0] = 0
+    hidden = dataclasses.replace(views, masks=Pictures.of(masks))
+    with pytest.raises(InputError, match="all 2 views leave no pixel to compare"):
+        evaluate(field, dataclasses.replace(scene, loaders={"test": lambda: hidden}, _loaded={}))
 
 
 def test_sparse_pictures_are_those_of_dense_sampling(robot) -> None:

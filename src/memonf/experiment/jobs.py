@@ -14,7 +14,7 @@ from ..baking import BakedField
 from ..checkpoint import load, save
 from ..data import Scene, Views
 from ..errors import FieldFileError, InputError, MergeError
-from ..evaluation import Scores, evaluate, spread
+from ..evaluation import Scores, evaluate, scored_views, spread
 from ..export.knowledge import draw_knowledge
 from ..export.turntables import field_turntable
 from ..export.video import to_bytes
@@ -211,7 +211,7 @@ class AlignmentJob:
 
 def curve_views(scene: Scene, settings: CompareSettings) -> tuple[str, ...]:
     """Names of the views that curves are scored on, among those that all fields are scored on."""
-    scored = spread(scene.views("test", "all"), settings.most_views)
+    scored = scored_views(scene, "test", "all", settings.most_views)
     return spread(scored, settings.curve_views).names
 
 
@@ -234,10 +234,15 @@ def picture_views(
 ) -> tuple[Views, list[str]]:
     """A few of each group's scored views, evenly spread, and their groups: what is shown."""
     test = scene.views("test", "all")
-    scored = set(spread(test, settings.most_views).names)
+    scored = set(scored_views(scene, "test", "all", settings.most_views).names)
     places, groups = [], []
     for group in settings.groups:
         own = [name for name in scene.views("test", group).names if name in scored]
+        if not own:
+            raise InputError(
+                f"{scene.name}: none of the scored test views is in group `{group}`; score more by "
+                "--most-views, or look at their masks"
+            )
         inner = torch.linspace(0, len(own) - 1, each + 2).round().long()[1:-1]
         places += [test.names.index(own[place]) for place in inner.tolist()]
         groups += [group] * each
