@@ -58,7 +58,7 @@ REFUSED = {
     "k5": 0.1, "k6": -0.1, "s1": 0.2, "distortion_model": "brown", "distortion_params": [0.1, 0],
     "lens": "wide", "ftheta_p0": 0.5, "latlong": True, "equirectangular": True,
     "rolling_shutter": [0, 0, 1, 0], "rolling_shutter_time": 0.02, "rs_readout": 0.01,
-    "skew": 0.4, "from_na": True, "from_mitsuba": True, "mask_color": "0x00ff00",
+    "skew": 0.4, "from_mitsuba": True, "mask_color": "0x00ff00",
     "camera_convention": "lefthanded",
 }  # fmt: skip
 
@@ -75,7 +75,7 @@ def test_keys_that_change_rays_or_pixels_are_refused_by_name(
 
 
 def test_the_same_keys_ask_for_nothing_where_they_are_zero(capture: Path) -> None:
-    nothing = {"k5": 0.0, "rolling_shutter": [0, 0, 0, 0], "latlong": False, "from_na": False,
+    nothing = {"k5": 0.0, "rolling_shutter": [0, 0, 0, 0], "latlong": False, "from_mitsuba": False,
                "lens": None, "distortion_params": [], "render_aabb": None}  # fmt: skip
     before = memonf.load_scene(capture).notes
     assert memonf.load_scene(edited(capture, each=nothing, **nothing)).notes == before
@@ -168,6 +168,27 @@ def test_poses_in_opencvs_convention_are_turned(capture: Path) -> None:
     torch.testing.assert_close(scene.split("train").cameras.camera_to_world,
                                expected.camera_to_world)  # fmt: skip
     assert "`camera_convention` OpenCV: turned to OpenGL's" in scene.notes
+
+
+def test_cameras_of_neus2(capture: Path) -> None:
+    """OpenCV's columns, said by `from_na`, and a matrix of intrinsics for each frame."""
+    expected = memonf.load_scene(capture, place="keep").split("train").cameras
+    file = capture / "transforms.json"
+    content = json.loads(file.read_text())
+    for frame in content["frames"]:
+        matrix = np.array(frame["transform_matrix"]) @ np.diag([1.0, -1, -1, 1])
+        fx, fy, cx, cy = (frame.pop(key) for key in ("fl_x", "fl_y", "cx", "cy"))
+        frame |= {"transform_matrix": matrix.tolist(), "intrinsic_matrix": [
+            [fx, 0, cx, 0], [0, fy, cy, 0], [0, 0, 1, 0], [0, 0, 0, 1]]}  # fmt: skip
+    file.write_text(json.dumps({**content, "from_na": True}))
+    scene = memonf.load_scene(capture, place="keep")
+    found = scene.split("train").cameras
+    torch.testing.assert_close(found.camera_to_world, expected.camera_to_world)
+    torch.testing.assert_close(found.intrinsics, expected.intrinsics)
+    assert any(note.startswith("`from_na` says OpenCV") for note in scene.notes)
+    edited(capture, each={"intrinsic_matrix": [[20, 3, 9], [0, 20, 9], [0, 0, 1]]})
+    with pytest.raises(DataError, match="`intrinsic_matrix`: expected no skew"):
+        memonf.load_scene(capture)
 
 
 def test_fields_of_view_in_degrees_and_of_the_other_axis(capture: Path) -> None:

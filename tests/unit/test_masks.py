@@ -15,7 +15,7 @@ import memonf
 from memonf.cli import main
 from memonf.data import Pictures
 from memonf.data.masks import something_in
-from memonf.errors import DataError
+from memonf.errors import DataError, InputError
 from memonf.training import TrainSettings, new_trainer
 
 #: The left third counts.
@@ -216,3 +216,12 @@ def test_training_on_pictures_that_are_transparent_everywhere_is_refused(robot) 
     assert torch.equal(scene.split("train").images, clear)
     with pytest.raises(DataError, match="all 3 training pictures are transparent everywhere"):
         new_trainer(scene, settings=TrainSettings(steps=1, grid=16))
+
+
+def test_comparisons_refuse_a_group_without_scored_views(robot) -> None:
+    from memonf.experiment import CompareSettings
+    from memonf.experiment.jobs import picture_views
+
+    assert len(picture_views(robot, CompareSettings(data="robot", most_views=8))[0]) == 4
+    with pytest.raises(InputError, match="none of the scored test views is in group"):
+        picture_views(robot, CompareSettings(data="robot", most_views=1))

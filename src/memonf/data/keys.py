@@ -34,7 +34,7 @@ REFUSED = {
     "*distortion": LENS, "lens*": MODEL, "ftheta*": MODEL, "f_theta*": MODEL, "latlong": MODEL,
     "equirectangular": MODEL, "panorama": MODEL, "spherical": MODEL, "orthographic": MODEL,
     "rolling_shutter*": SHUTTER, "rs_*": SHUTTER, "transform_matrix_start": SHUTTER,
-    "transform_matrix_end": SHUTTER, "from_na": MITSUBA, "from_mitsuba": MITSUBA,
+    "transform_matrix_end": SHUTTER, "from_mitsuba": MITSUBA,
     "normal_mts_args": MITSUBA, "world_transform": ELSEWHERE, "world_matrix": ELSEWHERE,
     "scene_transform": ELSEWHERE, "scale_mat*": ELSEWHERE, "pose_scale": ELSEWHERE,
     "mask_color": "pixels of this colour do not count: write masks, and name them by `mask_path`",
@@ -172,7 +172,8 @@ def listed_names(names: Collection[str], most: int = 12) -> str:
 CAMERA = frozenset({
     "w", "h", "fl_x", "fl_y", "cx", "cy", "x_fov", "y_fov", "camera_angle_x", "camera_angle_y",
     "k1", "k2", "k3", "k4", "p1", "p2", "camera_model", "is_fisheye", "camera_convention",
-    "pose_convention", "coordinate_convention", "coordinate_system",
+    "pose_convention", "coordinate_convention", "coordinate_system", "from_na",
+    "intrinsic_matrix",
 })  # fmt: skip
 JSON_FILE = Keys(CAMERA | {
     "frames", "n_frames", "aabb_scale", "scale", "offset", "aabb", "up", "train_filenames",

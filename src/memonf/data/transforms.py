@@ -11,6 +11,7 @@ Reference:
 
 from __future__ import annotations
 
+import contextlib
 import math
 from pathlib import Path
 from typing import Any
@@ -193,7 +194,7 @@ def read_frames(
         if picture is None:
             continue
         mask = frame.get("mask_path")
-        values = {**content, **frame}
+        values = with_matrix({**content, **frame}, where, keys)
         check_copy(finder, picture, values, f"{where}: `{name}`")
         found[number, name] = read_frame(
             values, where, picture,
@@ -261,6 +262,31 @@ def read_frame(
     )
 
 
+def with_matrix(values: dict[str, Any], where: str, keys: KeyNotes) -> dict[str, Any]:
+    """The values, with those in ``intrinsic_matrix`` where NeuS2 and others write one.
+
+    Raises:
+        DataError: Not a matrix of 3x3 or more numbers, or one with skew.
+    """
+    if values.get("intrinsic_matrix") is None:
+        return values
+    matrix: np.ndarray = np.empty(0)
+    with contextlib.suppress(TypeError, ValueError, OverflowError):
+        matrix = np.asarray(values["intrinsic_matrix"], dtype=np.float64)
+    if matrix.ndim != 2 or min(matrix.shape) < 3 or not np.isfinite(matrix).all():
+        raise DataError(f"{where}: `intrinsic_matrix`: expected 3x3 numbers")
+    if abs(matrix[0, 1]) > 1e-3 * abs(matrix[0, 0]):
+        raise DataError(
+            f"{where}: `intrinsic_matrix`: expected no skew, received {matrix[0, 1]:g}; undo it in "
+            "the pictures"
+        )
+    found = {"fl_x": matrix[0, 0], "fl_y": matrix[1, 1], "cx": matrix[0, 2], "cy": matrix[1, 2]}
+    for key, value in found.items():
+        if is_number(values.get(key)) and abs(values[key] - value) > 0.01 * abs(value):
+            keys.said[key] = "differs from `intrinsic_matrix`, which is taken"
+    return {**values, **{key: float(value) for key, value in found.items()}}
+
+
 def focal_lengths(
     values: dict[str, Any], size: tuple[int, int], where: str, keys: KeyNotes
 ) -> tuple[float, float]:
@@ -304,6 +330,9 @@ def in_opengl(pose: np.ndarray, values: dict[str, Any], where: str, keys: KeyNot
     Raises:
         DataError: A convention that is not known.
     """
+    if values.get("from_na"):  # of NeuS2
+        keys.said["from_na"] = "says OpenCV's convention: turned to OpenGL's"
+        return pose * np.array([1.0, -1.0, -1.0, 1.0])
     for key in CONVENTION_KEYS:
         said = str(values.get(key) or "opengl").lower()
         if said in OPENCV:
