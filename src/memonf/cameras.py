@@ -17,10 +17,13 @@ from functools import cached_property
 import torch
 
 from .errors import DataError
-from .lenses import Lenses, named_view
+from .lenses import PROJECTIONS, Lenses, named_view
 from .typing import Bool, Float, Int, Tensor
 
 __all__ = ["Cameras", "Rays", "look_at", "same_size", "turntable"]
+
+#: Widest field of view that a pinhole stands in for a wide lens with: 150 degrees.
+MOST_ANGLE = math.radians(150)
 
 
 @dataclass(frozen=True)
@@ -171,9 +174,21 @@ class Cameras:
         width, height = self.sizes[view].tolist()
         return width, height
 
+    @property
+    def angles(self) -> Float[Tensor, "views 2"]:
+        """Horizontal and vertical field of view, radians, double; bending is left aside.
+
+        At most `MOST_ANGLE`: a pinhole that looks through such a camera cannot see all round.
+        """
+        spans = self.sizes / self.intrinsics[:, :2].double()
+        found = 2 * (spans / 2).atan()
+        if self.lenses is not None:  # planes of other projections are measured in angles
+            found = torch.where((self.lenses.projection > 0)[:, None], spans, found)
+        return found.clamp_max(MOST_ANGLE)
+
     def vertical_angle(self, view: int) -> float:
-        """Angle from the lower to the upper border of one picture, radians, without its lens."""
-        return 2 * math.atan(self.size(view)[1] / 2 / float(self.intrinsics[view, 1]))
+        """Vertical field of view of one picture, radians; see `angles`."""
+        return float(self.angles[view, 1])
 
     @property
     def distinct_sizes(self) -> list[tuple[int, int]]:
@@ -249,47 +264,71 @@ class Cameras:
         """Pixel that each point falls on in one view.
 
         Returns:
-            Row, column and depth (points,) of each point, and whether it is in the picture. Depth
-            is measured along the optical axis, scene units.
+            Row, column and depth (points,) of each point, and whether it is in the picture. A
+            length at a point spans about fx · length / depth pixels: depth is measured along the
+            optical axis, and around it for lenses that see all round (`Lenses.depth`); scene units.
         """
         pose, (fx, fy, cx, cy) = self.camera_to_world[view], self.intrinsics[view].unbind()
         local = (points.to(pose) - pose[:, 3]) @ pose[:, :3]
         depth = -local[:, 2]
-        before = depth > 0
         if self.lenses is None:
             columns = (cx + fx * local[:, 0] / depth).floor().long()
             rows = (cy - fy * local[:, 1] / depth).floor().long()
         else:
-            plane = torch.stack([local[:, 0], -local[:, 1]], -1) / depth[:, None]
-            before &= plane.norm(dim=-1) <= self.widest(view)
-            seen = self.lenses.distort(plane, view)
+            directions = local * local.new_tensor([1.0, -1.0, -1.0])
+            seen = self.lenses.distort(directions, view)
             columns = (cx + fx * seen[:, 0]).floor().long()
             rows = (cy + fy * seen[:, 1]).floor().long()
+            depth = self.lenses.depth(directions, view)
+            depth = torch.where(off_axis(directions) <= self.widest(view), depth, 0.0)
         width, height = self.size(view)
         inside = (columns >= 0) & (columns < width) & (rows >= 0) & (rows < height)
-        return rows, columns, depth, inside & before
+        return rows, columns, depth, inside & (depth > 0)
 
     def widest(self, view: int) -> float:
-        """Largest radius, right and down over ahead, at which a view with a lens sees anything.
+        """Largest angle off the axis, radians, at which a view with a lens sees anything.
 
         A polynomial folds back far outside the picture; what lies beyond the outline is not seen.
         """
         assert self.lenses is not None
-        fx, fy, cx, cy = self.intrinsics[view].unbind()
+        if PROJECTIONS[int(self.lenses.projection[view])] == "equirectangular":
+            return math.pi
+        directions = self.lenses.undistort(self[[view]].outline()[0], view)
+        return 1.02 * float(off_axis(directions).max())
+
+    def outline(self) -> Float[Tensor, "views points 2"]:
+        """Places along the borders of each picture, before the intrinsics."""
         along = torch.linspace(0, 1, 17).to(self.intrinsics)
         zero, one = torch.zeros_like(along), torch.ones_like(along)
         outline = torch.cat([torch.stack(side, -1) for side in (
             (along, zero), (along, one), (zero, along), (one, along))])  # fmt: skip
-        seen = outline * outline.new_tensor(self.size(view)) - torch.stack([cx, cy])
-        directions = self.lenses.undistort(seen / torch.stack([fx, fy]), view)
-        ahead = directions[:, 2].clamp_min(0.05)  # a fisheye may see beyond 90°: 87° at most here
-        return 1.02 * float((directions[:, :2].norm(dim=-1) / ahead).max())
+        pixels = outline * self.sizes[:, None]
+        return (pixels - self.intrinsics[:, None, 2:]) / self.intrinsics[:, None, :2]
+
+    def folded(self) -> Bool[Tensor, " views"]:
+        """Whether a lens does not lead to the borders of its picture, to half a pixel.
+
+        Its polynomial folds back before them, or the picture is larger than all that it can see.
+        """
+        if self.lenses is None:
+            return torch.zeros(len(self), dtype=torch.bool)
+        outline = self.outline()
+        views = torch.arange(len(self)).repeat_interleave(outline.shape[1])
+        seen = outline.flatten(0, 1)
+        there = self.lenses.distort(self.lenses.undistort(seen, views), views)
+        off = ((there - seen) * self.intrinsics[views, :2]).abs().amax(1)
+        return ~(off.view(len(self), -1).amax(1) < 0.5)
 
     def view_rays(self, view: int) -> Rays:
         """All rays of one view, row by row: (height * width) of them."""
         width, height = self.size(view)
         pixels = torch.arange(height * width, device=self.camera_to_world.device)
         return self.rays(torch.full_like(pixels, view), pixels // width, pixels % width)
+
+
+def off_axis(directions: Float[Tensor, "points 3"]) -> Float[Tensor, " points"]:
+    """Angle of directions (right, down, ahead) from the optical axis, radians."""
+    return torch.atan2(directions[:, :2].norm(dim=-1), directions[:, 2])
 
 
 def same_size(views: int, width: int, height: int) -> Int[Tensor, "views 2"]:

@@ -26,22 +26,24 @@ from .errors import DataError, FieldFileError, InputError, nearest
 from .fields import FIELDS, Field, Record, build_field
 from .files import write_tensors
 from .knowledge import Knowledge
-from .lenses import Lenses
+from .lenses import COEFFICIENTS, PROJECTIONS, Lenses
 from .placement import Placement
 from .typing import PathLike, Tensor
 
 __all__ = ["FORMAT_VERSION", "content_hash", "load", "save"]
 
-#: Version 1 had no knowledge, version 2 no lenses and no placement, version 3 one picture size.
-FORMAT_VERSION = 4
-READ_VERSIONS = (1, 2, 3, 4)
+#: Version 1 had no knowledge, version 2 no lenses and no placement, version 3 one picture size,
+#: version 4 six coefficients of a lens.
+FORMAT_VERSION = 5
+READ_VERSIONS = (1, 2, 3, 4, 5)
 
 HEADER_KEYS = (
     "format_version", "memonf_version", "architecture", "config", "aabb", "near", "far",
     "background", "cameras", "placement", "knowledge", "group", "scene", "training", "lineage",
 )  # fmt: skip
 POSES, INTRINSICS = "camera.camera_to_world", "camera.intrinsics"
-SIZES, LENSES, FISHEYE = "camera.sizes", "camera.lenses", "camera.fisheye"
+SIZES, LENSES = "camera.sizes", "camera.lenses"
+PROJECTION, FISHEYE = "camera.projection", "camera.fisheye"
 VIEWS, SIDES, SOLID = "knowledge.views", "knowledge.sides", "knowledge.solid"
 #: The box stands in the header, not among the tensors.
 IN_HEADER = "aabb"
@@ -81,7 +83,7 @@ def save(field: Field, path: PathLike) -> None:
         cameras = {"lenses": lenses is not None}
         if lenses is not None:
             tensors[LENSES] = lenses.coefficients.cpu().contiguous()
-            tensors[FISHEYE] = lenses.fisheye.to("cpu", torch.uint8)
+            tensors[PROJECTION] = lenses.projection.to("cpu", torch.uint8)
     knowledge = None
     if record.knowledge is not None:
         found = record.knowledge.to("cpu")
@@ -291,7 +293,11 @@ def expected_shapes(
         if header["format_version"] >= 4:
             expected |= {SIZES: [views, 2]}
         if header["cameras"]["lenses"]:
-            expected |= {LENSES: [views, 6], FISHEYE: [views]}
+            expected |= (
+                {LENSES: [views, len(COEFFICIENTS)], PROJECTION: [views]}
+                if header["format_version"] >= 5
+                else {LENSES: [views, 6], FISHEYE: [views]}
+            )
     if header["knowledge"] is not None:
         coarse, fine = header["knowledge"]["cells"], header["knowledge"]["solid_cells"]
         expected |= {VIEWS: [coarse] * 3, SIDES: [coarse] * 3, SOLID: [math.ceil(fine**3 / 8)]}
@@ -321,7 +327,7 @@ def read_cameras(file: Path, header: dict[str, Any], tensors: dict[str, Tensor])
         return None
     lenses = None
     if header["cameras"]["lenses"]:
-        lenses = Lenses(tensors.pop(LENSES).float(), tensors.pop(FISHEYE).bool())
+        lenses = read_lenses(file, header["format_version"], tensors)
     poses = tensors.pop(POSES).float()
     if header["format_version"] < 4:
         sizes = same_size(len(poses), header["cameras"]["width"], header["cameras"]["height"])
@@ -333,6 +339,24 @@ def read_cameras(file: Path, header: dict[str, Any], tensors: dict[str, Tensor])
     except DataError as error:
         raise FieldFileError(f"{file}: camera {error}") from None
     return cameras
+
+
+def read_lenses(file: Path, version: int, tensors: dict[str, Tensor]) -> Lenses:
+    """Take the lenses out of the tensors."""
+    coefficients = tensors.pop(LENSES).float()
+    if version >= 5:
+        projection = tensors.pop(PROJECTION)
+        if projection.dtype != torch.uint8 or (projection >= len(PROJECTIONS)).any():
+            raise FieldFileError(
+                f"{file}: `{PROJECTION}`: expected 8 bit numbers below {len(PROJECTIONS)} "
+                f"({', '.join(PROJECTIONS)})"
+            )
+        return Lenses(coefficients, projection.long())
+    fisheye = tensors.pop(FISHEYE).bool()
+    coefficients[fisheye, 4:] = 0.0  # p1 and p2 were not used by fisheyes
+    more = len(COEFFICIENTS) - coefficients.shape[1]
+    projection = fisheye.long() * PROJECTIONS.index("fisheye")
+    return Lenses(torch.nn.functional.pad(coefficients, (0, more)), projection)
 
 
 def read_sizes(file: Path, sizes: Tensor) -> Tensor:

@@ -12,14 +12,14 @@ from PIL import Image
 import memonf
 from memonf.cameras import Cameras, same_size, turntable
 from memonf.export.transforms import transforms
-from memonf.lenses import Lenses
+from memonf.lenses import Lens, Lenses
 
 WIDTH, HEIGHT, VIEWS = 24, 18, 9
-LENS = (0.09, -0.12, 0.02, 0.0, 0.003, -0.002)
-FISHEYE = (0.05, -0.01, 0.004, -0.001, 0.0, 0.0)
+LENS = Lens(k1=0.09, k2=-0.12, k3=0.02, p1=0.003, p2=-0.002)
+FISHEYE = Lens(projection="fisheye", k1=0.05, k2=-0.01, k3=0.004, k4=-0.001)
 
 
-def world_cameras(lens: tuple[float, ...] = LENS, fisheye: bool = False) -> Cameras:
+def world_cameras(lens: Lens = LENS) -> Cameras:
     """Nine cameras on an arc, tilted and far from the origin, as a capture's are."""
     poses = turntable(
         VIEWS, 24, 5.0, torch.tensor([10.0, -4.0, 2.0]), elevation=20.0
@@ -28,8 +28,8 @@ def world_cameras(lens: tuple[float, ...] = LENS, fisheye: bool = False) -> Came
     intrinsics = torch.stack(
         [focal, focal + 0.5, torch.full((VIEWS,), 11.0), torch.full((VIEWS,), 9.5)], 1
     )
-    lenses = Lenses(torch.tensor([lens] * VIEWS), torch.full((VIEWS,), fisheye))
-    return Cameras(poses, intrinsics, same_size(VIEWS, WIDTH, HEIGHT), lenses)
+    sizes = same_size(VIEWS, WIDTH, HEIGHT)
+    return Cameras(poses, intrinsics, sizes, Lenses.of([lens] * VIEWS))
 
 
 def write_pictures(folder: Path, ending: str = "png", **how: object) -> list[str]:

@@ -30,6 +30,7 @@ from memonf.data.capture import HALF_SCENE, Layout
 from memonf.errors import DataError, InputError
 from memonf.export.survey import draw_survey, survey
 from memonf.export.transforms import transforms, write_data_set
+from memonf.lenses import Lens
 from memonf.placement import Placement
 from memonf.training import new_trainer
 
@@ -68,7 +69,7 @@ def test_instant_ngp_puts_one_lens_before_all_frames(capture: Path) -> None:
 
 
 def test_fisheyes_are_read(tmp_path: Path) -> None:
-    cameras = world_cameras(FISHEYE, fisheye=True)
+    cameras = world_cameras(FISHEYE)
     assert_same_rays(all_cameras(write_transforms(tmp_path, cameras)), cameras)
 
 
@@ -170,7 +171,7 @@ def test_masked_pixels_are_neither_learnt_nor_scored(capture: Path) -> None:
 
 
 def test_llff_gives_back_the_cameras(tmp_path: Path) -> None:
-    pinholes = world_cameras((0.0,) * 6)
+    pinholes = world_cameras(Lens())
     cameras = Cameras.pinhole(pinholes.camera_to_world, 23.0, WIDTH, HEIGHT)
     rows = []
     for right, up, back, centre in cameras.camera_to_world.transpose(1, 2).double().numpy():
@@ -255,8 +256,8 @@ def test_a_layout_that_is_none_is_refused() -> None:
     ("change", "message"),
     [
         (
-            lambda c: c["frames"][0].update(camera_model="EQUIRECTANGULAR"),
-            "camera model `EQUIRECTANGULAR`",
+            lambda c: c["frames"][0].update(camera_model="FISHEYE624"),
+            "camera model `FISHEYE624`",
         ),
         (lambda c: c["frames"][0].update(k1="much"), "frame 0: `k1`: expected a number"),
         (lambda c: c["frames"][0].update(k1=1e300), "frame 0: `k1`: expected a number"),

@@ -63,7 +63,7 @@ def test_same_field_same_bytes(saved: Path) -> None:
 @pytest.mark.parametrize(
     ("header", "message"),
     [
-        (lambda h: h.update(format_version=99), "`format_version`: expected 4"),
+        (lambda h: h.update(format_version=99), "`format_version`: expected 5"),
         (lambda h: h.update(colour="red"), "unknown header key `colour`"),
         (lambda h: h.pop("near"), "header key `near` is missing"),
         (lambda h: h.update(architecture="tiny_nert"), "did you mean `tiny_nerf`"),

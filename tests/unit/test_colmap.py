@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -10,6 +11,7 @@ import pytest
 from capture_files import (
     FISHEYE,
     HEIGHT,
+    LENS,
     VIEWS,
     WIDTH,
     all_cameras,
@@ -21,6 +23,7 @@ from capture_files import (
 import memonf
 from memonf.cameras import Cameras
 from memonf.errors import DataError
+from memonf.lenses import Lens
 
 
 def colmap_model(cameras: Cameras, model: str) -> pycolmap.Reconstruction:
@@ -28,9 +31,10 @@ def colmap_model(cameras: Cameras, model: str) -> pycolmap.Reconstruction:
     found = pycolmap.Reconstruction()
     for view in range(len(cameras)):
         fx, fy, cx, cy = cameras.intrinsics[view].tolist()
-        k1, k2, k3, k4, p1, p2 = cameras.lenses.coefficients[view].tolist()
+        lens = cameras.lenses.lens(view)
         tail = {
-            "OPENCV": [k1, k2, p1, p2], "OPENCV_FISHEYE": [k1, k2, k3, k4], "PINHOLE": [],
+            "PINHOLE": [], "OPENCV": [lens.k1, lens.k2, lens.p1, lens.p2],
+            "OPENCV_FISHEYE": [lens.k1, lens.k2, lens.k3, lens.k4],
         }[model]  # fmt: skip
         found.add_camera_with_trivial_rig(
             pycolmap.Camera(camera_id=view + 1, model=model, width=WIDTH, height=HEIGHT,
@@ -47,11 +51,8 @@ def colmap_model(cameras: Cameras, model: str) -> pycolmap.Reconstruction:
 @pytest.mark.parametrize("kind", ["binary", "text"])
 @pytest.mark.parametrize("model", ["PINHOLE", "OPENCV", "OPENCV_FISHEYE"])
 def test_colmap_gives_back_the_cameras(kind: str, model: str, tmp_path: Path) -> None:
-    lens = {
-        "PINHOLE": (0.0,) * 6, "OPENCV": (0.09, -0.12, 0, 0, 0.003, -0.002),
-        "OPENCV_FISHEYE": FISHEYE,
-    }[model]  # fmt: skip
-    cameras = world_cameras(lens, model == "OPENCV_FISHEYE")
+    lens = {"PINHOLE": Lens(), "OPENCV": replace(LENS, k3=0.0), "OPENCV_FISHEYE": FISHEYE}[model]
+    cameras = world_cameras(lens)
     folder = tmp_path / "sparse" / "0"
     folder.mkdir(parents=True)
     getattr(colmap_model(cameras, model), f"write_{kind}")(folder)

@@ -256,7 +256,7 @@ def test_the_synthetic_layout_names_keys_that_it_does_not_read(synthetic: Path) 
     )
     fy = memonf.load_scene(edited(synthetic, name, camera_angle_y=np.pi / 2)).split("train")
     assert fy.cameras.intrinsics[:, 1].tolist() == pytest.approx([4.0] * 4)
-    with pytest.raises(DataError, match="`k5`: a coefficient of a lens model"):
+    with pytest.raises(DataError, match="`k5`: camera model OPENCV has no such coefficient"):
         memonf.load_scene(edited(synthetic, name, k5=0.1))
 
 

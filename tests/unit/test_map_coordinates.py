@@ -26,15 +26,16 @@ from memonf.errors import DataError
 from memonf.export.geometry import surface, write_grid, write_mesh, write_points
 from memonf.export.transforms import transforms, write_data_set
 from memonf.fields.tiny_nerf import TinyNerfConfig
+from memonf.lenses import Lens
 from memonf.placement import Placement, looked_at
 
 OFFSET = np.array([1.0e7, -4.5e6, 310.25])
 NEAR = np.zeros(3)
 
 
-def shifted(offset: np.ndarray, lens: tuple[float, ...] = (0.0,) * 6) -> Cameras:
+def shifted(offset: np.ndarray) -> Cameras:
     """The cameras of a capture, moved; in double precision."""
-    cameras = world_cameras(lens)
+    cameras = world_cameras(Lens())
     poses = cameras.camera_to_world.double()
     left, _, right = torch.linalg.svd(poses[:, :, :3])  # rotations to all digits
     poses[:, :, :3] = left @ right

@@ -16,7 +16,7 @@ from memonf.cameras import Cameras, same_size, turntable
 from memonf.data import Scene
 from memonf.export.transforms import transforms, write_data_set
 from memonf.files import write_json
-from memonf.lenses import Lenses
+from memonf.lenses import Lens, Lenses
 
 parser = pytest.importorskip(
     "nerfstudio.data.dataparsers.nerfstudio_dataparser",
@@ -27,8 +27,10 @@ pytestmark = pytest.mark.filterwarnings("ignore:Using a non-tuple sequence")
 FOX = Path(os.environ.get("MEMONF_DATA", Path(__file__).parents[3] / "shared" / "data")) / "fox_8"
 WIDTH, HEIGHT, VIEWS = 24, 18, 16
 LENSES = {
-    "perspective": (0.09, -0.12, 0.02, 0.0, 0.003, -0.002),
-    "fisheye": (0.05, -0.01, 0.004, -0.001, 0.0, 0.0),
+    "perspective": Lens(k1=0.09, k2=-0.12, k3=0.02, p1=0.003, p2=-0.002),
+    "fisheye": Lens(projection="fisheye", k1=0.05, k2=-0.01, k3=0.004, k4=-0.001),
+    "decentred fisheye": Lens(projection="fisheye", k1=0.05, p1=0.003, p2=-0.002),
+    "panorama": Lens(projection="equirectangular"),
 }
 #: nerfstudio takes a lens back by ten Newton steps in single precision.
 CLOSE = 2e-4
@@ -76,13 +78,12 @@ def assert_alike(folder: Path, scene: Scene, split: str) -> None:
 @pytest.fixture(params=list(LENSES))
 def capture(request: pytest.FixtureRequest, tmp_path: Path) -> Path:
     """A capture as other tools write it: one file, pictures beside it, no splits."""
-    lens = request.param
     poses = turntable(VIEWS, 24, 5.0, torch.tensor([3.0, -4.0, 2.0]), elevation=20.0)
     focal = 21.0 + torch.arange(VIEWS)
     intrinsics = torch.stack(
         [focal, focal + 0.5, torch.full((VIEWS,), 11.0), torch.full((VIEWS,), 9.5)], 1
     )
-    lenses = Lenses(torch.tensor([LENSES[lens]] * VIEWS), torch.full((VIEWS,), lens == "fisheye"))
+    lenses = Lenses.of([LENSES[request.param]] * VIEWS)
     cameras = Cameras(poses.camera_to_world, intrinsics, same_size(VIEWS, WIDTH, HEIGHT), lenses)
     names = [f"images/{view:02}.png" for view in range(VIEWS)]
     (tmp_path / "images").mkdir()

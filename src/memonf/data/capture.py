@@ -23,7 +23,7 @@ import torch
 
 from ..cameras import Cameras
 from ..errors import DataError
-from ..lenses import Lenses
+from ..lenses import Lens, Lenses
 from ..placement import Placement
 from ..typing import Float, Tensor, UInt8
 from .background import BORDER_VIEWS, Background, Colour, behind_pictures, colour_text, named_colour
@@ -61,8 +61,7 @@ class Frame:
         pose: (3, 4), camera to world, this project's convention, world units.
         intrinsics: fx, fy, cx, cy in pixels of `size`.
         size: Width and height that the intrinsics belong to; None for those of the file.
-        lens: k1, k2, k3, k4, p1, p2.
-        fisheye: Whether the lens follows the fisheye model.
+        lens: What projects and bends the picture.
         mask: Picture that says which pixels count, see `memonf.data.masks`; None if all do.
         moving: Picture that says which pixels are left out; None for none.
         bounds: Nearest and farthest depth of what it shows, world units; None if unknown.
@@ -74,8 +73,7 @@ class Frame:
     pose: np.ndarray
     intrinsics: tuple[float, float, float, float]
     size: tuple[int, int] | None = None
-    lens: tuple[float, float, float, float, float, float] = (0.0,) * 6
-    fisheye: bool = False
+    lens: Lens = Lens()
     mask: Path | None = None
     moving: Path | None = None
     bounds: tuple[float, float] | None = None
@@ -224,6 +222,12 @@ def build_scene(
         found += precision_notes(name, placed.positions, layout.aabb, "place it (--place auto)")
     remedy = "correct the box that the file says, or set --half-side" if said.box else (
         "set --half-side")  # fmt: skip
+    folded = int(placed.folded().sum())
+    if folded:
+        found.append(
+            f"the lens of {folded} pictures does not reach their borders: it folds back before, or "
+            "can see no further; mask what lies there, or correct its coefficients"
+        )
     found += [*scaled, *noted, *masks_in_words(frames)]
     found += box_notes(placed, layout.aabb, layout.near, layout.far, remedy)
     loaders: dict[str, Callable[[], Views]] = {}
@@ -258,6 +262,9 @@ def placed_by(
     bounds = [frame.bounds for frame in frames if frame.bounds is not None]
     farthest = max((far for _, far in bounds), default=0.0)
     half_side, centre = (None, None) if box is None else (box.half_side, box.centre)
+    if centre is None and all(frame.lens.projection == "equirectangular" for frame in frames):
+        x, y, z = world.positions.double().mean(0).tolist()  # a panorama looks nowhere
+        centre = (x, y, z)
     return Placement.around(world, half_side, HALF_SCENE, farthest, centre=centre, up=up)
 
 
@@ -402,6 +409,11 @@ def fitted(frame: Frame) -> Frame:
     )  # fmt: skip
 
 
+def panorama(width: int, height: int) -> tuple[float, float, float, float]:
+    """Intrinsics of a picture of all directions: pixels per radian, and its middle."""
+    return width / (2 * math.pi), height / math.pi, width / 2, height / 2
+
+
 def what_differs(frames: Sequence[Frame]) -> list[str]:
     """Notes on pictures of several sizes, and on some with an alpha channel among others."""
     notes = []
@@ -422,11 +434,8 @@ def what_differs(frames: Sequence[Frame]) -> list[str]:
 def cameras_of(name: str, frames: Sequence[Frame], poses: np.ndarray) -> Cameras:
     """Cameras of the frames in world coordinates, in double precision; see `Placement`."""
     lenses = None
-    if any(frame.fisheye or any(frame.lens) for frame in frames):
-        lenses = Lenses(
-            torch.tensor([frame.lens for frame in frames], dtype=torch.float32),
-            torch.tensor([frame.fisheye for frame in frames]),
-        )
+    if not all(frame.lens.pinhole for frame in frames):
+        lenses = Lenses.of([frame.lens for frame in frames])
     cameras = Cameras(
         torch.from_numpy(poses),
         torch.tensor([frame.intrinsics for frame in frames], dtype=torch.float32),

@@ -25,26 +25,27 @@ from typing import Any
 import numpy as np
 
 from ..errors import DataError, InputError, decoding
+from ..lenses import Lens, Projection
 from .background import Background
 from .base import Scene
-from .capture import Frame, Place, build_scene, left_out
+from .capture import Frame, Place, build_scene, left_out, panorama
 from .lookup import PictureFinder, none_there, smaller_folders
 from .masks import masks_beside, masks_note
 
 __all__ = ["can_read", "read"]
 
 PLACES = ("sparse", "colmap/sparse", "")
-#: Camera model -> where fx, fy, cx, cy and k1, k2, k3, k4, p1, p2 stand among its parameters.
-MODELS: dict[str, tuple[tuple[int, ...], tuple[int | None, ...], bool]] = {
-    "SIMPLE_PINHOLE": ((0, 0, 1, 2), (None,) * 6, False),
-    "PINHOLE": ((0, 1, 2, 3), (None,) * 6, False),
-    "SIMPLE_RADIAL": ((0, 0, 1, 2), (3, None, None, None, None, None), False),
-    "RADIAL": ((0, 0, 1, 2), (3, 4, None, None, None, None), False),
-    "OPENCV": ((0, 1, 2, 3), (4, 5, None, None, 6, 7), False),
-    "OPENCV_FISHEYE": ((0, 1, 2, 3), (4, 5, 6, 7, None, None), True),
-    "SIMPLE_RADIAL_FISHEYE": ((0, 0, 1, 2), (3, None, None, None, None, None), True),
-    "RADIAL_FISHEYE": ((0, 0, 1, 2), (3, 4, None, None, None, None), True),
-}
+#: Camera model -> what it projects to; its coefficients are named by COLMAP.
+MODELS: dict[str, Projection] = {
+    "SIMPLE_PINHOLE": "perspective", "PINHOLE": "perspective", "SIMPLE_RADIAL": "perspective",
+    "RADIAL": "perspective", "OPENCV": "perspective", "FULL_OPENCV": "perspective",
+    "OPENCV_FISHEYE": "fisheye", "SIMPLE_RADIAL_FISHEYE": "fisheye", "RADIAL_FISHEYE": "fisheye",
+    "THIN_PRISM_FISHEYE": "fisheye", "FISHEYE": "fisheye", "SIMPLE_FISHEYE": "fisheye",
+    "FOV": "fov", "EQUIRECTANGULAR": "equirectangular",
+}  # fmt: skip
+#: COLMAP's names of coefficients that have others here.
+RENAMED = {"k": "k1", "sx1": "s1", "sy1": "s3"}
+RATIONAL = {"k4": "q1", "k5": "q2", "k6": "q3"}
 #: Binary files with lists of lists: bytes before the inner count (a name ends them, or not), and
 #: bytes of each inner entry. A count that lies would make pycolmap ask for all memory.
 BINARIES = (("images.bin", 64, 24), ("points3D.bin", 43, 8))
@@ -231,14 +232,11 @@ def frame_of(model: Any, image: Any, picture: Path, folder: Path) -> Frame:
             f"{folder}: camera model `{kind}`; known are {', '.join(MODELS)}: undistort the "
             "pictures with `colmap image_undistorter`"
         )
-    pinhole, lens, fisheye = MODELS[kind]
     if not (0 < camera.width < 1e6 and 0 < camera.height < 1e6):
         raise DataError(
             f"{folder}: camera {image.camera_id}: {camera.width}x{camera.height} pixels"
         )
-    values = [float(value) for value in camera.params]
-    fx, fy, cx, cy = (values[place] for place in pinhole)
-    k1, k2, k3, k4, p1, p2 = (0.0 if at is None else values[at] for at in lens)
+    pixels, lens = intrinsics_of(camera)
     matrix = np.asarray(image.cam_from_world().matrix(), dtype=np.float64)
     rotation = matrix[:, :3].T
     centre = -rotation @ matrix[:, 3]
@@ -246,8 +244,22 @@ def frame_of(model: Any, image: Any, picture: Path, folder: Path) -> Frame:
     return Frame(
         picture,
         np.stack([right, -down, -ahead, centre], 1),
-        (fx, fy, cx, cy),
+        pixels,
         (int(camera.width), int(camera.height)),
-        (k1, k2, k3, k4, p1, p2),
-        fisheye,
+        lens,
     )
+
+
+def intrinsics_of(camera: Any) -> tuple[tuple[float, float, float, float], Lens]:
+    """Focal lengths and principal point of one of `MODELS`, pixels, and its lens."""
+    kind = camera.model.name
+    names = [name.strip() for name in camera.params_info.split(",")]
+    values = {name: float(value) for name, value in zip(names, camera.params, strict=True)}
+    if MODELS[kind] == "equirectangular":
+        return panorama(int(camera.width), int(camera.height)), Lens(projection="equirectangular")
+    focal = values.pop("f", None)
+    fx, fy = (values.pop("fx"), values.pop("fy")) if focal is None else (focal, focal)
+    pixels = (fx, fy, values.pop("cx"), values.pop("cy"))
+    renamed = RENAMED | (RATIONAL if kind == "FULL_OPENCV" else {})
+    bending = {renamed.get(name, name): value for name, value in values.items()}
+    return pixels, Lens(projection=MODELS[kind], **bending)

@@ -171,9 +171,9 @@ def listed_names(names: Collection[str], most: int = 12) -> str:
 #: Keys of a transforms file, and of each of its frames: size and lens may stand in either.
 CAMERA = frozenset({
     "w", "h", "fl_x", "fl_y", "cx", "cy", "x_fov", "y_fov", "camera_angle_x", "camera_angle_y",
-    "k1", "k2", "k3", "k4", "p1", "p2", "camera_model", "is_fisheye", "camera_convention",
-    "pose_convention", "coordinate_convention", "coordinate_system", "from_na",
-    "intrinsic_matrix",
+    "k1", "k2", "k3", "k4", "k5", "k6", "p1", "p2", "sx1", "sy1", "omega", "camera_model",
+    "is_fisheye", "camera_convention", "pose_convention", "coordinate_convention",
+    "coordinate_system", "from_na", "intrinsic_matrix",
 })  # fmt: skip
 JSON_FILE = Keys(CAMERA | {
     "frames", "n_frames", "aabb_scale", "scale", "offset", "aabb", "up", "train_filenames",

@@ -20,11 +20,12 @@ import numpy as np
 import torch
 
 from ..errors import DataError
+from ..lenses import Lens, Projection
 from .background import Background, colour_of_file
 from .base import Scene
 from .blender import SPLITS, SYNTHETIC_FILE, SYNTHETIC_FRAME, pose_matrix
 from .boxes import box_of_file, up_of_file
-from .capture import Frame, Layout, Place, Said, build_scene, left_out
+from .capture import Frame, Layout, Place, Said, build_scene, left_out, panorama
 from .keys import JSON_FILE, JSON_FRAME, KeyNotes
 from .lookup import PictureFinder, none_there, split_name
 from .masks import dynamic_mask, unnamed_notes
@@ -39,18 +40,29 @@ LAYOUT = "memonf"
 WHOLE = "transforms.json"
 #: Keys that a NeRF-synthetic file may have: all others that are read here make it a capture.
 SYNTHETIC = SYNTHETIC_FILE | SYNTHETIC_FRAME
-#: nerfstudio's names of camera models, and whether they are fisheyes.
-MODELS = {
-    "OPENCV": False, "PINHOLE": False, "SIMPLE_PINHOLE": False, "PERSPECTIVE": False,
-    "SIMPLE_RADIAL": False, "RADIAL": False, "OPENCV_FISHEYE": True,
+#: nerfstudio's and COLMAP's names of camera models, and what they project to.
+MODELS: dict[str, Projection] = {
+    "OPENCV": "perspective", "PINHOLE": "perspective", "SIMPLE_PINHOLE": "perspective",
+    "PERSPECTIVE": "perspective", "SIMPLE_RADIAL": "perspective", "RADIAL": "perspective",
+    "FULL_OPENCV": "perspective", "OPENCV_FISHEYE": "fisheye", "FISHEYE": "fisheye",
+    "SIMPLE_FISHEYE": "fisheye", "SIMPLE_RADIAL_FISHEYE": "fisheye", "RADIAL_FISHEYE": "fisheye",
+    "THIN_PRISM_FISHEYE": "fisheye", "FOV": "fov", "EQUIRECTANGULAR": "equirectangular",
 }  # fmt: skip
+#: Keys of a lens and what they are in `Lens`; models that have others than most.
+LENS_KEYS = {key: key for key in ("k1", "k2", "k3", "k4", "p1", "p2")}
+MODEL_KEYS: dict[str, dict[str, str]] = {
+    "FULL_OPENCV": {**LENS_KEYS, "k4": "q1", "k5": "q2", "k6": "q3"},
+    "THIN_PRISM_FISHEYE": {**LENS_KEYS, "sx1": "s1", "sy1": "s3"},
+    "FOV": {"omega": "omega"},
+    "EQUIRECTANGULAR": {},
+}
+ALL_LENS_KEYS = tuple(dict.fromkeys(key for keys in MODEL_KEYS.values() for key in keys))
 #: How files call the directions of a camera's columns, lower case: OpenGL's, or OpenCV's.
 CONVENTION_KEYS = (
     "camera_convention", "pose_convention", "coordinate_convention", "coordinate_system",
 )  # fmt: skip
 OPENGL = ("opengl", "gl", "blender", "nerf", "nerfstudio", "instant-ngp", "rub")
 OPENCV = ("opencv", "cv", "colmap", "rdf")
-LENS_KEYS = ("k1", "k2", "k3", "k4", "p1", "p2")
 #: Key of the layout that MeMo NF writes: the splits that the data set was written with.
 WRITTEN_SPLITS = "splits"
 
@@ -246,20 +258,59 @@ def read_frame(
             f"{where}: camera model `{model}`; known are {', '.join(MODELS)}: undistort the "
             "pictures, for example with COLMAP"
         )
-    fisheye = MODELS[model] or bool(values.get("is_fisheye"))
+    lens = lens_of(values, model, where)
     size = said_size(values, where, picture)
     width, height = size or picture_header(picture).upright
-    fx, fy = focal_lengths(values, (width, height), where, keys)
+    scales = panorama_scale if lens.projection == "equirectangular" else focal_lengths
+    fx, fy = scales(values, (width, height), where, keys)
     cx = number(values, "cx", where) if "cx" in values else 0.5 * width
     cy = number(values, "cy", where) if "cy" in values else 0.5 * height
-    k1, k2, k3, k4, p1, p2 = (
-        number(values, key, where) if key in values else 0.0 for key in LENS_KEYS
-    )
     pose = in_opengl(pose_matrix(values["transform_matrix"], where), values, where, keys)
-    lens = (k1, k2, k3, k4, p1, p2)
-    return Frame(
-        picture, pose, (fx, fy, cx, cy), size, lens, fisheye, mask, moving=dynamic_mask(picture)
+    return Frame(picture, pose, (fx, fy, cx, cy), size, lens, mask, moving=dynamic_mask(picture))
+
+
+def lens_of(values: dict[str, Any], model: str, where: str) -> Lens:
+    """The lens that a frame's keys say.
+
+    Raises:
+        DataError: A coefficient that its camera model does not have.
+    """
+    names = MODEL_KEYS.get(model, LENS_KEYS)
+    found = {key: number(values, key, where) for key in ALL_LENS_KEYS if key in values}
+    for key, value in found.items():
+        if value != 0 and key not in names:
+            others = " and ".join(
+                f"{other} has it" for other in MODEL_KEYS if key in MODEL_KEYS[other]
+            )
+            raise DataError(
+                f"{where}: `{key}`: camera model {model} has no such coefficient ({others}); "
+                "correct `camera_model`, or undistort the pictures and remove it"
+            )
+    projection = MODELS[model]
+    if values.get("is_fisheye") and projection == "perspective" and model != "FULL_OPENCV":
+        projection = "fisheye"
+    bending = {names[key]: value for key, value in found.items() if key in names}
+    return Lens(projection=projection, **bending)
+
+
+def panorama_scale(
+    values: dict[str, Any], size: tuple[int, int], where: str, keys: KeyNotes
+) -> tuple[float, float]:
+    """Pixels per radian of a panorama: nerfstudio's ``fl_x`` and ``fl_y`` are those of half a turn.
+
+    All round, 360 by 180 degrees, where a file says nothing; another span is said.
+    """
+    whole = panorama(*size)[:2]
+    first, second = (
+        number(values, key, where, 0.0) / math.pi if values.get(key) is not None else scale
+        for key, scale in zip(("fl_x", "fl_y"), whole, strict=True)
     )
+    across, down = (
+        math.degrees(side / scale) for side, scale in zip(size, (first, second), strict=True)
+    )
+    if abs(across - 360) > 4 or abs(down - 180) > 4:
+        keys.said["fl_x"] = f"says that panoramas span {across:.0f} by {down:.0f} degrees"
+    return first, second
 
 
 def with_matrix(values: dict[str, Any], where: str, keys: KeyNotes) -> dict[str, Any]:

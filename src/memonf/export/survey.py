@@ -19,6 +19,12 @@ from ..placement import looked_at
 
 __all__ = ["draw_survey", "survey"]
 
+PINHOLE = "pinhole"
+#: What lenses that bend something are called, by projection.
+LENSES = {
+    "perspective": "distorted (OpenCV)", "fisheye": "fisheye", "fov": "FOV",
+    "equirectangular": "panorama (equirectangular)",
+}  # fmt: skip
 GROUPS = ("front", "rear", "left", "right")
 #: Of each split.
 COLOURS = {"train": "#2f6fb3", "val": "#7a9a3a", "test": "#d1495b"}
@@ -59,7 +65,7 @@ def survey(scene: Scene) -> dict[str, Any]:
         }
         focal += cameras.intrinsics[:, :2].flatten().tolist()
         masked += len(views) if views.masks is not None else 0
-        lens.add(lens_of(cameras))
+        lens.update(lens_of(cameras).split(" and "))
     placement = scene.placement
     return {
         "name": scene.name,
@@ -139,10 +145,13 @@ def unlike(views: Views, view: int) -> torch.Tensor | None:
 
 
 def lens_of(cameras: Cameras) -> str:
-    """The kind of lens in words."""
+    """The kinds of lenses in words."""
     if cameras.lenses is None:
-        return "pinhole"
-    return "fisheye" if bool(cameras.lenses.fisheye.any()) else "distorted (OpenCV)"
+        return PINHOLE
+    lenses = [cameras.lenses.lens(view) for view in range(len(cameras))]
+    return " and ".join(
+        sorted({PINHOLE if lens.pinhole else LENSES[lens.projection] for lens in lenses})
+    )
 
 
 def members(scene: Scene, cameras: Cameras, group: str) -> torch.Tensor:

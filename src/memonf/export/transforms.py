@@ -6,6 +6,7 @@ undone.
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Sequence
 from pathlib import Path
@@ -18,14 +19,20 @@ from PIL import Image
 from ..cameras import Cameras
 from ..data import Scene, Views
 from ..data.capture import Layout
-from ..data.transforms import LAYOUT, LENS_KEYS, WRITTEN_SPLITS
+from ..data.transforms import LAYOUT, LENS_KEYS, MODEL_KEYS, MODELS, WRITTEN_SPLITS
+from ..errors import InputError
 from ..files import check_fresh_folder, replacing, replacing_folder, write_json
+from ..lenses import Lens
 from ..placement import Placement
 
 __all__ = ["transforms", "write_data_set"]
 
 #: Characters that some system takes for something else in a file's name.
 UNSAFE = re.compile(r'[<>:"|?*\x00-\x1f]')
+#: Camera models that are written, the plainest first.
+EXPORTED = (
+    "OPENCV", "FULL_OPENCV", "OPENCV_FISHEYE", "THIN_PRISM_FISHEYE", "FOV", "EQUIRECTANGULAR",
+)  # fmt: skip
 
 
 def transforms(
@@ -39,23 +46,29 @@ def transforms(
         placement: From the capture's coordinates to the scene's; None where they are the same.
     """
     world = cameras if placement is None else placement.cameras_to_world(cameras)
-    frames = []
+    frames, models = [], []
     for view, name in enumerate(names):
-        fx, fy, cx, cy = (round(float(value), 6) for value in world.intrinsics[view].double())
+        lens = Lens() if world.lenses is None else world.lenses.lens(view)
+        model, bending = model_of(lens)
+        models.append(model)
+        scale = math.pi if model == "EQUIRECTANGULAR" else 1.0  # pixels of half a turn there
+        fx, fy, cx, cy = world.intrinsics[view].double().tolist()
+        focal = {"fl_x": fx * scale, "fl_y": fy * scale, "cx": cx, "cy": cy}
         pose = world.camera_to_world[view].double().tolist()
         frame: dict[str, Any] = {
             "file_path": name,
             "transform_matrix": [*pose, [0.0, 0.0, 0.0, 1.0]],
-            "fl_x": fx, "fl_y": fy, "cx": cx, "cy": cy,
-        }  # fmt: skip
+            **{key: round(value, 6) for key, value in focal.items()},
+        }
         if world.lenses is not None:
-            values = world.lenses.coefficients[view].double().tolist()
-            fisheye = bool(world.lenses.fisheye[view])
-            frame["camera_model"] = "OPENCV_FISHEYE" if fisheye else "OPENCV"
-            frame |= dict(zip(LENS_KEYS, values, strict=True))
+            frame |= bending
         frames.append(frame)
-    fisheyes = world.lenses is not None and bool(world.lenses.fisheye.all())
-    content = {"camera_model": "OPENCV_FISHEYE" if fisheyes else "OPENCV", "frames": frames}
+    content: dict[str, Any] = {"frames": frames}
+    if len(set(models)) == 1:
+        content = {"camera_model": models[0], **content}
+    else:
+        for frame, model in zip(frames, models, strict=True):
+            frame["camera_model"] = model
     sizes = world.distinct_sizes
     for entry, (width, height) in (
         [(content, sizes[0])] if len(sizes) == 1
@@ -63,6 +76,23 @@ def transforms(
     ):  # fmt: skip
         entry |= {"w": width, "h": height}
     return content
+
+
+def model_of(lens: Lens) -> tuple[str, dict[str, float]]:
+    """Camera model of a lens, by its name there, and its coefficients.
+
+    Raises:
+        InputError: No model has all of them.
+    """
+    held = {name for name, value in lens.coefficients.items() if value != 0}
+    for model in EXPORTED:
+        names = MODEL_KEYS.get(model, LENS_KEYS)
+        if MODELS[model] == lens.projection and held <= set(names.values()):
+            return model, {key: lens.coefficients[name] for key, name in names.items()}
+    raise InputError(
+        f"a {lens.projection} lens with {', '.join(sorted(held))}: no camera model of "
+        "transforms.json has all of these"
+    )
 
 
 def write_data_set(

@@ -112,8 +112,7 @@ def view_from(field: RadianceField) -> tuple[float, float]:
     centre = field.aabb.mean(0).cpu()
     radius = float((cameras.positions.cpu() - centre).norm(dim=1).median())
     # All of upright pictures, too; of several sizes, all of most.
-    half = float((cameras.sizes / cameras.intrinsics[:, :2].double()).amax(1).median()) / 2
-    return radius, math.degrees(2 * math.atan(half))
+    return radius, math.degrees(float(cameras.angles.amax(1).median()))
 
 
 def offsets(field: RadianceField) -> Float[Tensor, "views 3"]:
