@@ -24,7 +24,7 @@ from ._version import __version__
 from .cameras import Cameras, same_size
 from .errors import DataError, FieldFileError, InputError, nearest
 from .fields import FIELDS, Field, Record, build_field
-from .files import write_tensors
+from .files import is_utf8, write_tensors
 from .knowledge import Knowledge
 from .lenses import COEFFICIENTS, PROJECTIONS, Lenses
 from .placement import Placement
@@ -124,6 +124,8 @@ def load(path: PathLike, device: torch.device | str = "cpu") -> Field:
         FieldFileError: Not a field file, damaged, or of an unknown version or architecture.
     """
     file = Path(path)
+    if not is_utf8(file):
+        raise FieldFileError(f"{file}: expected a path in UTF-8; rename the file or its folder")
     refuse_other_kinds(file)
     try:
         with safe_open(file, framework="pt", device="cpu") as archive:

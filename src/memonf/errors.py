@@ -3,12 +3,14 @@
 A message names the place, what was expected, what was received and what to do next, for example
 ``front.safetensors: `trunk.2.weight` is (256, 256), the config says (128, 128); the file is
 damaged, train or copy it again``. The command line prints the message without a traceback and
-exits with `exit_status`.
+exits with `exit_status`. Whatever a message quotes from a file is escaped (`shown`), so that it can
+be printed anywhere.
 """
 
 from __future__ import annotations
 
 import difflib
+import unicodedata
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 
@@ -22,13 +24,47 @@ __all__ = [
     "TrainingError",
     "decoding",
     "nearest",
+    "shown",
 ]
+
+#: Characters of a message that are printed: its beginning, and its end with what to do next.
+MOST_BEGIN, MOST_END = 3000, 800
+#: Letters and marks that take no room or look like a space, beside the format characters.
+INVISIBLE = frozenset("\u034f\u115f\u1160\u17b4\u17b5\u3164\uffa0")
+VARIATION_SELECTORS = (("\ufe00", "\ufe0f"), ("\U000e0100", "\U000e01ef"))
+
+
+def shown(text: str) -> str:
+    r"""The text on one line, without a character that acts on a terminal or cannot be seen.
+
+    Control characters, line separators, writing directions, invisible characters and lone
+    surrogates become what Python writes for them: ``\n``, ``\x1b``, ``\u202e``. Everything else
+    stays, so the result may be escaped again without change.
+    """
+    if text.isascii() and text.isprintable():
+        return text
+    return "".join(c if visible(c) else ascii(c)[1:-1] for c in text)
+
+
+def visible(character: str) -> bool:
+    """Whether a character shows what it is, and does nothing else."""
+    if character in INVISIBLE or any(a <= character <= b for a, b in VARIATION_SELECTORS):
+        return False
+    return character.isprintable() or unicodedata.category(character) == "Zs"
 
 
 class MemonfError(Exception):
-    """Base of all errors that MeMo NF raises on purpose."""
+    """Base of all errors that MeMo NF raises on purpose; its text is one printable line."""
 
     exit_status = 1
+
+    def __str__(self) -> str:
+        """The message, escaped; the middle of a very long one is left out."""
+        text = super().__str__()
+        if len(text) > MOST_BEGIN + MOST_END:
+            left_out = len(text) - MOST_BEGIN - MOST_END
+            text = f"{text[:MOST_BEGIN]} [{left_out} characters left out] {text[-MOST_END:]}"
+        return shown(text)
 
 
 class InputError(MemonfError, ValueError):

@@ -32,6 +32,7 @@ __all__ = [
     "check_room",
     "check_writable",
     "destination",
+    "is_utf8",
     "remove_unfinished",
     "replacing",
     "replacing_folder",
@@ -80,6 +81,8 @@ def destination(path: str | os.PathLike[str], *, folder: bool = False) -> Path:
     target = Path(path)
     if "\0" in str(target):
         raise OutputError(f"{str(target)!r}: a file name cannot hold null characters")
+    if not is_utf8(target):
+        raise OutputError(f"{target}: expected a name in UTF-8; choose another name or folder")
     end = Path(os.path.realpath(target))
     with reported(target):
         try:
@@ -209,6 +212,15 @@ def current_umask() -> int:
         mask = os.umask(0)
         os.umask(mask)
     return mask
+
+
+def is_utf8(path: Path) -> bool:
+    """Whether a path is text: other names are bytes that some libraries do not open."""
+    try:
+        str(path).encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def check_writable(path: str | os.PathLike[str]) -> None:

@@ -7,11 +7,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from rich.console import Console
 from rich.table import Table
 
 from ..devices import pick_device
-from ..errors import InputError
+from ..errors import InputError, shown
 from ..experiment import DISTILL_STEPS, HALVES, CompareSettings, Outcome, compare
 from ..files import check_folder, check_writable
 from ..report import FILES, headings, shown_figures, summary_rows, write_report
@@ -20,6 +19,7 @@ from ..workers import default_workers
 from .data_options import FromData, radiance_field
 from .options import ResultsFolder, Switch, flag_value, parse, shown_command, with_settings
 from .progress import jobs_progress
+from .terminal import console, say
 
 __all__ = ["print_outcome", "run", "run_compare"]
 
@@ -148,7 +148,7 @@ def run_compare(settings: CompareSettings, out: Path, *, quiet: bool, as_json: b
     page = write_report(outcome, out)
     if as_json:
         rows = [row.as_dict() for row in summary_rows(outcome)]
-        print(json.dumps({"out": str(out), "page": str(page), "rows": rows}))
+        say(json.dumps({"out": str(out), "page": str(page), "rows": rows}))
     else:
         print_outcome(outcome, page)
     return outcome
@@ -158,9 +158,8 @@ def print_outcome(outcome: Outcome, page: Path) -> None:
     """The score table, and where to look next."""
     table = Table(title="PSNR in dB on held-out views, median over seed pairs")
     for heading in headings(outcome):
-        table.add_column(heading, justify="left" if heading == "field" else "right")
+        table.add_column(shown(heading), justify="left" if heading == "field" else "right")
     for row in summary_rows(outcome):
-        table.add_row(row.contender.key, *shown_figures(outcome, row))
-    console = Console()
-    console.print(table)
-    console.print(f"Done in {outcome.seconds:.0f} s. Open {page}", soft_wrap=True)
+        table.add_row(shown(row.contender.key), *shown_figures(outcome, row))
+    console(error=False).print(table)
+    say(f"Done in {outcome.seconds:.0f} s. Open {page}")

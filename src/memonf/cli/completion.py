@@ -18,6 +18,7 @@ from ..merging import METHODS
 from .data_options import radiance_fields
 from .main import VERBS
 from .options import Switch, described, parse
+from .terminal import say_text
 
 __all__ = ["run"]
 
@@ -105,7 +106,7 @@ def run(args: Sequence[str]) -> None:
     """Run the verb."""
     options = parse(Completion, "completion", args, EXAMPLES)
     verbs = {verb: verb_flags(verb) for verb in VERBS}
-    print({"bash": bash, "zsh": zsh, "fish": fish}[options.shell](verbs))
+    say_text({"bash": bash, "zsh": zsh, "fish": fish}[options.shell](verbs))
 
 
 def verb_flags(verb: str) -> dict[str, list[str]]:

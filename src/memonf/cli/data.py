@@ -18,6 +18,7 @@ from ..export.transforms import write_data_set
 from ..files import check_fresh_folder
 from .data_options import chosen_place
 from .options import Common, NewFile, ResultsFolder, parse
+from .terminal import say
 
 __all__ = ["run"]
 
@@ -81,7 +82,7 @@ def run(args: Sequence[str]) -> None:
     )  # fmt: skip
     content = split(scene, options) if options.action == "split" else inspect(scene, options)
     if options.json:
-        print(json.dumps(content))
+        say(json.dumps(content))
 
 
 def inspect(scene: Scene, options: Data) -> dict[str, Any]:
@@ -101,16 +102,16 @@ def inspect(scene: Scene, options: Data) -> dict[str, Any]:
                 kind = "RGBA" if row["channels"] == 4 else "RGB"
                 counted = "" if row["counted"] == 1 else (
                     f"; {100 * row['counted']:.3g} % of the pixels count")  # fmt: skip
-                print(f"{name}: {row['views']} views of {sizes}, {kind}; {groups}{counted}")
+                say(f"{name}: {row['views']} views of {sizes}, {kind}; {groups}{counted}")
         elif key == "notes":
             for note in value:
-                print(f"note: {note}")
+                say(f"note: {note}")
         elif key == "object":
-            print(f"object: {object_in_words(value)}")
+            say(f"object: {object_in_words(value)}")
         elif key == "placement":
-            print(f"placement: {placement_in_words(value)}")
+            say(f"placement: {placement_in_words(value)}")
         else:
-            print(f"{key}: {value}")
+            say(f"{key}: {value}")
     return found
 
 
@@ -163,5 +164,5 @@ def split(scene: Scene, options: Data) -> dict[str, Any]:
         }  # fmt: skip
         if not options.json:
             counts = ", ".join(f"{len(part)} {name}" for name, part in views.items())
-            print(f"{folder}: {counts} views of `{group}`")
+            say(f"{folder}: {counts} views of `{group}`")
     return parts

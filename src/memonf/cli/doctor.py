@@ -10,6 +10,7 @@ from textwrap import wrap
 from ..doctor import Examination, examine
 from ..errors import MemonfError
 from .options import Switch, parse
+from .terminal import say
 
 __all__ = ["run"]
 
@@ -43,9 +44,10 @@ def run(args: Sequence[str]) -> None:
     options = parse(Doctor, "doctor", args, EXAMPLES)
     examination = examine()
     if options.json:
-        print(json.dumps(examination.as_dict()))
+        say(json.dumps(examination.as_dict()))
     else:
-        print("\n".join(in_words(examination)))
+        for line in in_words(examination):
+            say(line)
     broken = [finding for finding in examination.findings if finding.broken]
     if broken:
         raise MemonfError(f"{broken[0].what}; {broken[0].do}")

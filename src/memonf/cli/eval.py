@@ -17,6 +17,7 @@ from ..evaluation import evaluate
 from .data_options import FromData
 from .options import parse
 from .progress import counting_progress
+from .terminal import say
 
 __all__ = ["run"]
 
@@ -67,8 +68,8 @@ def run(args: Sequence[str]) -> None:
             on_view=on_view,
         )  # fmt: skip
     if options.json:
-        print(json.dumps(scores.as_dict()))
+        say(json.dumps(scores.as_dict()))
         return
     likeness = "".join(f", LPIPS ({net}) {value:.4f}" for net, value in scores.lpips.items())
-    print(f"{options.field}: PSNR {scores.psnr:.2f} dB, SSIM {scores.ssim:.4f}{likeness}")
-    print(f"  {scene.name}: {scores.protocol}")
+    say(f"{options.field}: PSNR {scores.psnr:.2f} dB, SSIM {scores.ssim:.4f}{likeness}")
+    say(f"  {scene.name}: {scores.protocol}")

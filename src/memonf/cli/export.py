@@ -32,6 +32,7 @@ from ..files import check_fresh_folder, check_writable, write_json
 from ..rendering import Renderer
 from .options import Common, Output, parse
 from .progress import counting_progress
+from .terminal import say
 
 __all__ = ["run"]
 
@@ -88,13 +89,13 @@ def run(args: Sequence[str]) -> None:
     field = load(options.field, pick_device(options.device))
     outcome = {"out": str(options.out), "kind": kind, **WRITERS[kind](field, options)}
     if options.json:
-        print(json.dumps(outcome))
+        say(json.dumps(outcome))
     else:
         note = outcome.pop("note", None)
         figures = ", ".join(f"{value} {key}" for key, value in list(outcome.items())[2:])
-        print(f"{options.out}: {kind}{f', {figures}' if figures else ''}")
+        say(f"{options.out}: {kind}{f', {figures}' if figures else ''}")
         if note is not None:
-            print(f"note: {note}")
+            say(f"note: {note}")
 
 
 def kind_of(options: Export) -> str:

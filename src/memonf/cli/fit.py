@@ -17,6 +17,7 @@ from ..pointwise import FitSettings, Fitter, open_truth
 from ..resume import check_outputs, train_to_file
 from .options import Common, NewFile, Switch, parse, with_settings
 from .progress import counting_progress, resumable
+from .terminal import say
 
 __all__ = ["run"]
 
@@ -70,7 +71,7 @@ def run(args: Sequence[str]) -> None:
         )  # fmt: skip
     outcome = {"out": str(options.out), "parameters": field.parameter_count(),
                **field.record.training}  # fmt: skip
-    print(json.dumps(outcome) if options.json else (
+    say(json.dumps(outcome) if options.json else (
         f"{options.out}: {field.name} of {truth.name}, part `{options.group}`, "
         f"{field.parameter_count()} params; `memonf score {options.out} --truth {options.source}`"
     ))  # fmt: skip

@@ -20,6 +20,7 @@ from ..importing import import_field, read_layers
 from ..training import BACKGROUND, GIVEN
 from ..typing import Tensor
 from .options import Common, NewFile, Switch, parse
+from .terminal import say
 
 __all__ = ["run"]
 
@@ -85,7 +86,7 @@ def run(args: Sequence[str]) -> None:
     if record.cameras is not None:
         field.record = replace(record, knowledge=known(field))
     save(field, options.out)
-    print(json.dumps(outcome(options, field)) if options.json else in_words(options, field))
+    say(json.dumps(outcome(options, field)) if options.json else in_words(options, field))
 
 
 def surroundings(options: Import) -> tuple[Tensor, Record]:

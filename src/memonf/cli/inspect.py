@@ -20,6 +20,7 @@ from ..files import write_text
 from ..recipe import recorded_recipe
 from ..symmetry import find_symmetry
 from .options import Common, NewFile, parse
+from .terminal import say
 
 __all__ = ["run"]
 
@@ -85,16 +86,16 @@ def run(args: Sequence[str]) -> None:
     if options.recipe is not None:
         content["recipe"] = str(options.recipe)
     if options.json:
-        print(json.dumps(content))
+        say(json.dumps(content))
         return
     for key, value in content.items():
         if key == "symmetry":
             print_symmetry(value)
         elif key == "knowledge":
             words = [*summary_in_words(value), f"at most {value['most_views']} views of a cell"]
-            print(f"knowledge: {value['source']}; {', '.join(words)}")
+            say(f"knowledge: {value['source']}; {', '.join(words)}")
         else:
-            print(f"{key}: {value}")
+            say(f"{key}: {value}")
 
 
 def symmetry_rows(field: Field) -> list[dict[str, Any]] | str:
@@ -134,13 +135,13 @@ GAUGES = {
 def print_symmetry(rows: list[dict[str, Any]] | str) -> None:
     """One paragraph a group: which axes share its order, and what else can be done to its units."""
     if isinstance(rows, str):
-        print(f"symmetry: none found; {rows}")
+        say(f"symmetry: none found; {rows}")
         return
-    print(f"symmetry: {len(rows)} groups of hidden units")
+    say(f"symmetry: {len(rows)} groups of hidden units")
     for row in rows:
-        print(f"  {row['group']}: {row['units']} units in one order on {', '.join(row['axes'])}")
+        say(f"  {row['group']}: {row['units']} units in one order on {', '.join(row['axes'])}")
         for gauge in row["gauges"]:
-            print(
+            say(
                 f"    {GAUGES[gauge['kind']]}: {', '.join(gauge['rows'])} times it, "
                 f"{', '.join(gauge['columns']) or 'nothing'} divided by it"
             )

@@ -20,6 +20,7 @@ from types import FrameType
 from .._version import __version__
 from ..allocator import keep_freed_memory
 from ..errors import InputError, MemonfError, nearest
+from .terminal import guarded, say, say_text
 
 __all__ = ["main", "module_of"]
 
@@ -114,35 +115,36 @@ def module_of(verb: str) -> str:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command; returns the exit status."""
-    args = list(sys.argv[1:] if argv is None else argv)
+    with guarded():
+        try:
+            run(list(sys.argv[1:] if argv is None else argv))
+            sys.stdout.flush()  # what cannot be printed has to be an error, not a remark at the end
+        except MemonfError as error:
+            say(f"memonf: error: {error}", error=True)
+            return error.exit_status
+        except KeyboardInterrupt as error:
+            say(f"memonf: interrupted{f'; {error}' if str(error) else ''}", error=True)
+            return 130
+    return 0
+
+
+def run(args: Sequence[str]) -> None:
+    """Do what the arguments say."""
     if not args:
-        print(first_steps(), end="")
-        return 0
-    if args[0] in ("-h", "--help", "help"):
+        say_text(first_steps())
+    elif args[0] in ("-h", "--help", "help"):
         width = max(map(len, VERBS))
-        print(HELP.format(verbs="\n".join(f"  {v:<{width}}  {t}" for v, t in VERBS.items())))
-        return 0
-    if args[0] in ("-V", "--version"):
-        print(f"memonf {__version__}")
-        return 0
-    signal.signal(signal.SIGTERM, interrupt)
-    keep_freed_memory()
-    try:
+        say_text(HELP.format(verbs="\n".join(f"  {v:<{width}}  {t}" for v, t in VERBS.items())))
+    elif args[0] in ("-V", "--version"):
+        say(f"memonf {__version__}")
+    else:
+        signal.signal(signal.SIGTERM, interrupt)
+        keep_freed_memory()
         if args[0] not in VERBS:
             raise InputError(
                 f"unknown verb `{args[0]}`: {nearest(args[0], VERBS)}; `memonf --help` says more"
             )
         importlib.import_module(f".{module_of(args[0])}", __package__).run(args[1:])
-    except MemonfError as error:
-        print(f"memonf: error: {error}", file=sys.stderr)
-        return error.exit_status
-    except KeyboardInterrupt as error:
-        print(f"memonf: interrupted{f'; {error}' if str(error) else ''}", file=sys.stderr)
-        return 130
-    except BrokenPipeError:
-        sys.stderr.close()
-        return 0
-    return 0
 
 
 def interrupt(signum: int, frame: FrameType | None) -> None:

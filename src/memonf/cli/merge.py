@@ -30,6 +30,7 @@ from .options import (
     with_settings,
 )
 from .progress import counting_progress
+from .terminal import say, say_text
 
 __all__ = ["run"]
 
@@ -130,25 +131,26 @@ def run(args: Sequence[str]) -> None:
         write_merge_report(options.report, recipe, result, found, shown_command("merge", args))
     if options.json:
         evidence = {} if found is None else {"evidence": found.as_dict()}
-        print(json.dumps({"out": str(recipe.out), **result.report, **evidence}))
+        say(json.dumps({"out": str(recipe.out), **result.report, **evidence}))
         return
     shares = " ".join(f"{share:.3g}" for share in result.report["coefficients"])
-    print(
+    say(
         f"{recipe.out}: {len(recipe.parents)} parents by {recipe.method}, coefficients "
         f"{shares}, {result.report['seconds']:.2f} s"
     )
     for pattern, own in result.report.get("layers", ()):
-        print(f"  {pattern}: coefficients {' '.join(f'{share:.3g}' for share in own)}")
+        say(f"  {pattern}: coefficients {' '.join(f'{share:.3g}' for share in own)}")
     if not file and "method" not in flags_given(args) and not parts_named:
-        print(WHY)
+        say_text(WHY)
     if found is not None:
-        print(in_words(found))
+        for line in in_words(found):
+            say(line)
     if options.report is not None:
-        print(f"Open {options.report}")
+        say(f"Open {options.report}")
     if result.field.asked_along == "rays":
-        print(f"See it with `memonf render {recipe.out} --turntable --out turntable.gif`")
+        say(f"See it with `memonf render {recipe.out} --turntable --out turntable.gif`")
     else:
-        print(f"Score and see it with `memonf score {recipe.out} --truth FILE --png merged.png`")
+        say(f"Score and see it with `memonf score {recipe.out} --truth FILE --png merged.png`")
 
 
 def write_merge_report(
@@ -185,7 +187,7 @@ def with_flags(recipe: Recipe, method: str, options: Any, given: set[str]) -> Re
     return dataclasses.replace(recipe, parents=parents, method=method, settings=settings, **changes)
 
 
-def in_words(found: Evidence) -> str:
+def in_words(found: Evidence) -> list[str]:
     """What the fields say of the merge, a line for each point."""
     lines = [
         f"  {parent.group}: {parent.fidelity:.1f} dB against this parent along its own rays; "
@@ -204,4 +206,4 @@ def in_words(found: Evidence) -> str:
     if found.seam is not None:
         lines.append(f"  seam: errors where the best informed parent changes are "
                      f"{found.seam:.2f} times those elsewhere")  # fmt: skip
-    return "\n".join(lines)
+    return lines

@@ -3,21 +3,24 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import dataclasses
 import importlib
+import io
 import os
 import shlex
 import warnings
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar, get_args, get_type_hints
 
 import tyro
 from pydantic import ValidationError
 
-from ..errors import InputError
+from ..errors import InputError, shown
 from ..files import check_folder, check_writable, destination, same_place
 from .main import module_of
+from .terminal import unguarded
 
 __all__ = [
     "Common",
@@ -95,16 +98,21 @@ def parse(options: type[T], verb: str, args: Sequence[str], examples: str) -> T:
     """Parse a verb's arguments; tyro prints mistakes and exits with status 2.
 
     Raises:
-        InputError: A setting is out of its range, or an output is an input.
+        InputError: A flag is given twice, a setting is out of its range, or an output is an input.
         OutputError: An output cannot be written.
     """
     if DESCRIBE in args:
         with warnings.catch_warnings():  # deprecated, with nothing in its place yet
             warnings.simplefilter("ignore", DeprecationWarning)
             raise Described(options, tyro.extras.get_parser(options)._actions)
+    refuse_repeated_flags(args)
     about = (options.__doc__ or "").partition("Attributes:")[0].strip()
     description = f"{about}\n\nExamples:\n{examples}"
-    parsed = tyro.cli(options, prog=f"memonf {verb}", args=list(args), description=description)
+
+    def parsed_from(args: list[str]) -> T:
+        return tyro.cli(options, prog=f"memonf {verb}", args=args, description=description)
+
+    parsed = without_a_trace(parsed_from, args)
     checked = {
         entry.name: check_settings(entry.metadata["settings"], getattr(parsed, entry.name))
         for entry in dataclasses.fields(parsed)  # type: ignore[arg-type]
@@ -164,6 +172,51 @@ def flag_of(attribute: str) -> str:
     return attribute.replace("_", "-")
 
 
+def without_a_trace(parsed_from: Callable[[list[str]], T], args: Sequence[str]) -> T:
+    """What tyro makes of the arguments; its message about them shows them escaped.
+
+    Raises:
+        SystemExit: A mistake, printed by tyro, or the help was asked for.
+    """
+    escaped = [shown(arg) for arg in args]
+    with unguarded():
+        if escaped != list(args):
+            nowhere = io.StringIO()
+            try:
+                with contextlib.redirect_stdout(nowhere), contextlib.redirect_stderr(nowhere):
+                    return parsed_from(list(args))
+            except SystemExit:  # the same mistake again, with names that can be printed
+                pass
+        return parsed_from(escaped)
+
+
+def refuse_repeated_flags(args: Sequence[str]) -> None:
+    """Refuse a flag that stands there twice: one reader would take the first, one the last.
+
+    Raises:
+        InputError: There is one.
+    """
+    seen: dict[str, str] = {}
+    for flag in flags_in(args):
+        option = attribute_of(flag)
+        if option in seen:
+            twice = flag if flag == seen[option] else f"{seen[option]} and {flag}"
+            raise InputError(
+                f"{twice}: expected once, received twice; give it once, with all its values behind"
+            )
+        seen[option] = flag
+
+
+def flags_in(args: Sequence[str]) -> list[str]:
+    """The flags among the arguments, without values that are joined to them."""
+    return [arg.partition("=")[0] for arg in args if arg.startswith("--")]
+
+
+def attribute_of(flag: str) -> str:
+    """Name of the option that a flag sets: ``--no-log`` and ``--log`` are one."""
+    return flag[2:].replace("-", "_").removeprefix("no_")
+
+
 def described(verb: str, args: Sequence[str]) -> Described:
     """The options that a verb has once `args` are given: their class, and as parsed."""
     try:
@@ -189,7 +242,12 @@ def check_settings(settings: type[Any], values: Any) -> Any:
 
 
 def flag_value(args: Sequence[str], flag: str, default: str) -> str:
-    """Value of a flag before the full parse: it decides which other options there are."""
+    """Value of a flag before the full parse: it decides which other options there are.
+
+    Raises:
+        InputError: A flag is given twice.
+    """
+    refuse_repeated_flags(args)
     for index, arg in enumerate(args):
         if arg == flag and index + 1 < len(args):
             return args[index + 1]
@@ -200,8 +258,7 @@ def flag_value(args: Sequence[str], flag: str, default: str) -> str:
 
 def flags_given(args: Sequence[str]) -> set[str]:
     """Names of the options that stand on the command line, as attributes are called."""
-    flags = (arg.partition("=")[0] for arg in args if arg.startswith("--"))
-    return {flag[2:].removeprefix("no-").replace("-", "_") for flag in flags}
+    return {attribute_of(flag) for flag in flags_in(args)}
 
 
 def shown_command(verb: str, args: Sequence[str]) -> str:

@@ -6,11 +6,11 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from rich.console import Console
 from rich.progress import (
     BarColumn,
     MofNCompleteColumn,
     Progress,
+    ProgressColumn,
     SpinnerColumn,
     TaskID,
     TaskProgressColumn,
@@ -19,8 +19,10 @@ from rich.progress import (
     TimeRemainingColumn,
 )
 
+from ..errors import shown
 from ..resume import state_path
 from ..training import Progress as TrainingProgress
+from .terminal import console
 
 __all__ = [
     "counting_progress",
@@ -32,16 +34,26 @@ __all__ = [
 ]
 
 
+def bars_of(*columns: ProgressColumn, show: bool) -> Progress:
+    """Bars with these columns behind a mark that turns, on standard error."""
+    drawn_on = console(error=True)
+    turning = SpinnerColumn("dots" if drawn_on.encoding.startswith("utf") else "line")
+    return Progress(turning, *columns, console=drawn_on, disable=not show)
+
+
+def text_column(text: str) -> TextColumn:
+    """A column of text as it is: brackets in names mean nothing."""
+    return TextColumn(text, markup=False)
+
+
 def training_bars(show: bool) -> Progress:
     """Bars for one or more trainings: share done, PSNR, speed, time left."""
-    return Progress(
-        SpinnerColumn(),
-        TextColumn("{task.description}"),
+    return bars_of(
+        text_column("{task.description}"),
         BarColumn(bar_width=28),
         TaskProgressColumn(),
-        TextColumn("{task.fields[figures]}"),
-        console=Console(stderr=True),
-        disable=not show,
+        text_column("{task.fields[figures]}"),
+        show=show,
     )
 
 
@@ -58,7 +70,7 @@ def training_text(progress: TrainingProgress) -> str:
 def training_progress(title: str, *, show: bool) -> Iterator[Callable[[TrainingProgress], None]]:
     """A bar for one training; yields its `on_step`."""
     with training_bars(show) as bars:
-        task = bars.add_task(title, total=1.0, figures="")
+        task = bars.add_task(shown(title), total=1.0, figures="")
 
         def on_step(progress: TrainingProgress) -> None:
             bars.update(task, completed=progress.fraction, figures=training_text(progress))
@@ -69,40 +81,36 @@ def training_progress(title: str, *, show: bool) -> Iterator[Callable[[TrainingP
 @contextmanager
 def counting_progress(title: str, *, show: bool) -> Iterator[Callable[[int, int], None]]:
     """A bar for countable work; yields a function of (done, total)."""
-    with Progress(
-        SpinnerColumn(),
-        TextColumn("{task.description}"),
+    with bars_of(
+        text_column("{task.description}"),
         BarColumn(bar_width=28),
         MofNCompleteColumn(),
         TimeElapsedColumn(),
         TimeRemainingColumn(),
-        console=Console(stderr=True),
-        disable=not show,
+        show=show,
     ) as bars:
-        task = bars.add_task(title, total=None)
+        task = bars.add_task(shown(title), total=None)
         yield lambda done, total: bars.update(task, completed=done, total=total)
 
 
 @contextmanager
 def jobs_progress(*, show: bool) -> Iterator[Callable[[str, float, str], None]]:
     """A bar for each job at work; finished ones stay as a line. Yields the observer."""
-    with Progress(
-        SpinnerColumn(),
-        TextColumn("{task.description:<44}"),
+    with bars_of(
+        text_column("{task.description:<44}"),
         BarColumn(bar_width=24),
         TaskProgressColumn(),
         TimeElapsedColumn(),
         TimeRemainingColumn(),
-        TextColumn("{task.fields[figures]}"),
-        console=Console(stderr=True),
-        disable=not show,
+        text_column("{task.fields[figures]}"),
+        show=show,
     ) as bars:
         tasks: dict[str, TaskID] = {}
 
         def observe(title: str, share: float, figures: str) -> None:
             if title not in tasks:
-                tasks[title] = bars.add_task(title, total=1.0, figures=figures)
-            bars.update(tasks[title], completed=share, figures=figures)
+                tasks[title] = bars.add_task(shown(title), total=1.0, figures="")
+            bars.update(tasks[title], completed=share, figures=shown(figures))
 
         yield observe
 

@@ -24,6 +24,7 @@ from ..fields import Field
 from ..rendering import FRAMES, PICTURES, Renderer
 from .options import Common, NewFile, Switch, parse
 from .progress import counting_progress
+from .terminal import say
 
 __all__ = ["run"]
 
@@ -108,7 +109,7 @@ def run(args: Sequence[str]) -> None:
                 on_frame(index + 1, len(cameras))
         write_frames(frames, options.out, fps=options.fps)
     outcome = {"out": str(options.out), "frames": len(cameras), "size": options.size}
-    print(json.dumps(outcome) if options.json else f"{options.out}: {len(cameras)} frame(s)")
+    say(json.dumps(outcome) if options.json else f"{options.out}: {len(cameras)} frame(s)")
 
 
 def film_cameras(field: Field, path: str, options: Render) -> Cameras:

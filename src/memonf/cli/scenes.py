@@ -9,6 +9,7 @@ from typing import Any
 
 from ..data import embedded_scenes, load_scene
 from .options import Common, parse
+from .terminal import say
 
 __all__ = ["run"]
 
@@ -46,10 +47,10 @@ def run(args: Sequence[str]) -> None:
             }
         )
     if options.json:
-        print(json.dumps(rows))
+        say(json.dumps(rows))
         return
     for row in rows:
-        print(
+        say(
             f"{row['name']:<22} {row['title']}; {row['train']} train and {row['test']} test views "
             f"of {row['size'][0]}x{row['size'][1]}"
         )

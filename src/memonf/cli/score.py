@@ -17,6 +17,7 @@ from ..errors import InputError
 from ..fields.pointwise import PointField
 from ..pointwise import draw, open_truth, score
 from .options import Common, NewFile, parse
+from .terminal import say
 
 __all__ = ["run"]
 
@@ -63,8 +64,8 @@ def run(args: Sequence[str]) -> None:
     if options.png is not None:
         draw(field, truth, options.png)
     if options.json:
-        print(json.dumps({"field": str(options.field), "group": options.group, **found}))
+        say(json.dumps({"field": str(options.field), "group": options.group, **found}))
         return
     figures = ", ".join(f"{name.replace('_', ' ')} {value:.4g}" for name, value in found.items())
-    print(f"{options.field}: {figures}")
-    print(f"  {truth.name}, `{options.group}`; positions are drawn anew, pixels are those held out")
+    say(f"{options.field}: {figures}")
+    say(f"  {truth.name}, `{options.group}`; positions are drawn anew, pixels are those held out")

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -35,6 +34,7 @@ from .options import (
     with_settings,
 )
 from .progress import resumable, training_progress
+from .terminal import say
 
 if TYPE_CHECKING:
     from ..viewer import LiveView
@@ -120,9 +120,9 @@ def run(args: Sequence[str]) -> None:
     outcome = {"out": str(options.out), "parameters": field.parameter_count(),
                **field.record.training}  # fmt: skip
     if options.json:
-        print(json.dumps(outcome))
+        say(json.dumps(outcome))
     else:
-        print(
+        say(
             f"{options.out}: {field.name}, {field.parameter_count()} params, "
             f"{outcome['steps_done']} steps in {outcome['seconds_done']:.0f} s; "
             f"score it with `memonf eval {options.out} --data {options.data}`"
@@ -132,7 +132,7 @@ def run(args: Sequence[str]) -> None:
 def say_what_was_done(scene: Scene) -> None:
     """Tell what a capture's reader found, left out and chose."""
     for note in scene.notes:
-        print(f"{scene.name}: {note}", file=sys.stderr)
+        say(f"{scene.name}: {note}", error=True)
 
 
 def never() -> bool:
@@ -145,7 +145,7 @@ def opened_view(trainer: Trainer) -> LiveView:
     from ..viewer import LiveView  # heavy: only when asked for
 
     live = LiveView(trainer)
-    print(f"Open {live.address} in a browser to see the field learn.", file=sys.stderr)
+    say(f"Open {live.address} in a browser to see the field learn.", error=True)
     return live
 
 

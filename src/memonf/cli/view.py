@@ -16,6 +16,7 @@ from ..devices import pick_device
 from ..errors import InputError
 from ..fields import Field
 from .options import Common, parse
+from .terminal import say
 
 __all__ = ["run"]
 
@@ -67,7 +68,7 @@ def run(args: Sequence[str]) -> None:
     contents = Contents(parents or merged, merged if parents else {})
     panel, address = open_page(contents, host=options.host, port=options.port, size=options.size)
     try:
-        print(
+        say(
             json.dumps({"address": address, "shown": list(contents.names)})
             if options.json
             else f"Open {address} in a browser; Ctrl-C ends it.",

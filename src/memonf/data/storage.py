@@ -4,14 +4,16 @@ Pictures may differ in size: the array holds the pixels of one picture after the
 
 The file is mapped, not read: processes that look at one data set share its pages, and the system
 takes them back when it needs room, so that a training needs no more memory for more pictures. It
-lies in the folder that ``MEMONF_CACHE`` names, by default ``memonf`` in the user's cache folder,
-and may be deleted at any time: each split of a data set has one, made anew when its sources change.
+lies in the folder that ``MEMONF_CACHE`` names, by default ``memonf`` in the user's cache folder or,
+where the user has no home, in the folder for temporary files. It may be deleted at any time: each
+split of a data set has one, made anew when its sources change.
 """
 
 from __future__ import annotations
 
 import hashlib
 import os
+import tempfile
 import warnings
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -86,10 +88,26 @@ class Pictures:
 
 
 def cache_folder() -> Path:
-    """Where the files are."""
+    """Where the files are.
+
+    Raises:
+        DataError: The user has no home and the machine no folder for temporary files.
+    """
     if named := os.environ.get(CACHE):
         return Path(named)
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "memonf"
+    if shared := os.environ.get("XDG_CACHE_HOME"):
+        return Path(shared) / "memonf"
+    try:
+        return Path.home() / ".cache" / "memonf"
+    except RuntimeError:  # a user number without an entry, as containers have it
+        pass
+    try:
+        return Path(tempfile.gettempdir()) / f"memonf-{os.getuid()}"
+    except OSError as error:
+        raise DataError(
+            f"decoded pictures cannot be kept: {error.strerror or error}; name a folder for them "
+            f"in the environment variable {CACHE}"
+        ) from None
 
 
 def keep(

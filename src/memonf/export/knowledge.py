@@ -22,6 +22,7 @@ from ..files import replacing
 from ..knowledge import Knowledge, assumed_cameras
 from ..rendering import RadianceField, Renderer
 from ..typing import Float, PathLike, Tensor
+from .pictures import drawn_text
 from .turntables import field_turntable
 from .video import to_bytes
 
@@ -152,7 +153,9 @@ def draw_knowledge(
     slices = [Slice.of(here, colours, *planes) for planes in PLANES]
     figure = Figure(figsize=(15.0, 9.6), dpi=110, layout=ConstrainedLayoutEngine(h_pad=0.07))
     which = [part for part in (name, field.record.scene, field.record.group) if part]
-    figure.suptitle("   ·   ".join(which), fontsize=14, fontweight="bold", color=INK)
+    figure.suptitle(
+        "   ·   ".join(map(drawn_text, which)), fontsize=14, fontweight="bold", color=INK
+    )
     top, bottom = figure.subfigures(2, 1, height_ratios=(1, 1.16), squeeze=False).flat
     top.suptitle(headline(field.record, here), fontsize=11, color=MUTED)
     top.supxlabel(NOTE, fontsize=9, color=MUTED)

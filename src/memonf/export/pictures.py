@@ -8,11 +8,11 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
-from ..errors import InputError
+from ..errors import InputError, shown
 from ..files import replacing
 from ..typing import PathLike
 
-__all__ = ["labelled_sheet", "write_png"]
+__all__ = ["drawn_text", "labelled_sheet", "write_png"]
 
 INK, PAPER, MUTED = (24, 28, 36), (255, 255, 255), (110, 116, 128)
 
@@ -28,6 +28,11 @@ def write_png(picture: np.ndarray, path: PathLike) -> None:
         raise InputError(f"{path}: expected a name that ends in .png")
     with replacing(path) as temporary:
         Image.fromarray(picture).save(temporary)
+
+
+def drawn_text(text: str) -> str:
+    """A name for a figure of matplotlib: on one line, and a dollar begins no formula."""
+    return shown(text).replace("$", r"\$")
 
 
 def labelled_sheet(
@@ -60,7 +65,8 @@ def labelled_sheet(
     )
     draw = ImageDraw.Draw(sheet)
     for column, caption in enumerate(columns):
-        draw.text((left + column * (cell + gap) + cell / 2, head / 2), caption, INK, font, "mm")
+        place = (left + column * (cell + gap) + cell / 2, head / 2)
+        draw.text(place, shown(caption), INK, font, "mm")
     for row, (name, pictures) in enumerate(rows):
         top = head + row * row_height
         draw.multiline_text((gap, top + cell / 2), name, INK, font, "lm")

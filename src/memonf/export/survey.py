@@ -16,6 +16,7 @@ from ..data.hull import MOST_BORDER, find_object, outline
 from ..data.narrowing import half_in_view, rounded_up
 from ..files import replacing
 from ..placement import looked_at
+from .pictures import drawn_text
 
 __all__ = ["draw_survey", "survey"]
 
@@ -168,8 +169,8 @@ def draw_survey(scene: Scene, path: Path) -> None:
     draw_cameras(above, scene, (0, 1), "from above")
     draw_cameras(front, scene, (0, 2), "from -y, along y")
     draw_histogram(sides, scene)
-    figure.suptitle(f"{scene.name}: " + ", ".join(
-        f"{len(scene.split(name))} {name}" for name in scene.loaders) + " views",
+    figure.suptitle(f"{drawn_text(scene.name)}: " + ", ".join(
+        f"{len(scene.split(name))} {drawn_text(name)}" for name in scene.loaders) + " views",
         color=INK, fontsize=12)  # fmt: skip
     with replacing(path) as temporary:
         figure.savefig(temporary, format="png", metadata={"Software": None})
@@ -195,7 +196,8 @@ def draw_cameras(axes: Axes, scene: Scene, plane: tuple[int, int], title: str) -
             linewidth=0.6,
             alpha=0.6,
         )
-        axes.scatter(places[:, across], places[:, up], s=12, color=colour, label=name, zorder=3)
+        axes.scatter(places[:, across], places[:, up], s=12, color=colour, label=drawn_text(name),
+                     zorder=3)  # fmt: skip
     if plane == (0, 1):
         centre, reach = aabb.mean(0), 0.35 * float((aabb[1] - aabb[0])[:2].max())
         toward = np.array(scene.front) / math.hypot(*scene.front) * reach
@@ -221,7 +223,7 @@ def draw_histogram(axes: Axes, scene: Scene) -> None:
     from_front = [azimuths(scene, scene.split(name).cameras).numpy() for name in scene.loaders]
     axes.hist(from_front, bins=np.arange(-180, 181, BAR), stacked=True,
               color=[COLOURS.get(name, MUTED) for name in scene.loaders],
-              label=list(scene.loaders))  # fmt: skip
+              label=[drawn_text(name) for name in scene.loaders])  # fmt: skip
     axes.axvspan(-90, 90, color=MUTED, alpha=0.08, linewidth=0)
     axes.set_xticks(range(-180, 181, 60))
     axes.set_xlabel("degrees from the front, left negative\n(shaded: the group `front`)")

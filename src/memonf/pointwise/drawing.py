@@ -7,7 +7,7 @@ from typing import Any
 
 import torch
 
-from ..export.pictures import write_png
+from ..export.pictures import drawn_text, write_png
 from ..export.video import to_bytes
 from ..fields.pointwise import PointField
 from ..files import replacing
@@ -40,7 +40,8 @@ def draw(field: PointField, truth: Truth, path: Path) -> None:
     figure = Figure(figsize=(12, 4.2), dpi=100, layout="constrained")
     for axes, axis in zip(figure.subplots(1, 3), range(3), strict=True):
         draw_slice(axes, field, truth, axis)
-    figure.suptitle(f"{truth.name}, {field.name} of `{field.record.group}`: blue is inside, black "
+    group = drawn_text(field.record.group)
+    figure.suptitle(f"{drawn_text(truth.name)}, {field.name} of `{group}`: blue is inside, black "
                     "the field's surface, red the true one", fontsize=11, color=INK)  # fmt: skip
     with replacing(path) as temporary:
         figure.savefig(temporary, format="png", metadata={"Software": None})

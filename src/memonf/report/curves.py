@@ -7,6 +7,7 @@ from typing import Any
 
 from ..evaluation import barrier
 from ..experiment import Outcome
+from ..export.pictures import drawn_text
 from ..files import replacing
 from ..typing import PathLike
 
@@ -72,11 +73,11 @@ def draw_curves(outcome: Outcome, path: PathLike) -> None:
             linestyle="--" if dashed else "-",
             marker="o",
             markersize=3.5,
-            label=f"{name}  (barrier {content['barrier']:.1f} dB)",
+            label=f"{drawn_text(name)}  (barrier {content['barrier']:.1f} dB)",
         )
-    axes.set_xlabel(f"coefficient of the {outcome.run.settings.groups[1]} parent")
+    axes.set_xlabel(f"coefficient of the {drawn_text(outcome.run.settings.groups[1])} parent")
     axes.set_ylabel("PSNR on held-out views of both halves, dB")
-    axes.set_title(f"Between the parents: {outcome.run.scene}")
+    axes.set_title(f"Between the parents: {drawn_text(outcome.run.scene)}")
     axes.grid(alpha=0.25)
     axes.spines[["top", "right"]].set_visible(False)
     figure.legend(frameon=False, fontsize=8, loc="outside lower center", ncols=2)

@@ -16,6 +16,7 @@ from typing import Any
 
 from jinja2 import Environment, FunctionLoader, StrictUndefined
 
+from ..errors import shown
 from ..files import write_text
 from ..typing import PathLike
 from .plots import CurvePlot
@@ -210,9 +211,10 @@ def write_page(page: Page, path: PathLike) -> int:
 
 
 def environment() -> Environment:
-    """Templates of this package; all text is escaped, unknown names are errors."""
+    """Templates of this package; all text is escaped and `shown`, unknown names are errors."""
     return Environment(
         autoescape=True,
+        finalize=lambda value: shown(value) if isinstance(value, str) else value,
         undefined=StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,

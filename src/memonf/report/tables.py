@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from statistics import median
 from typing import Any
 
+from ..errors import shown
 from ..experiment import Contender, Outcome, Scored
 
 __all__ = [
@@ -98,7 +99,7 @@ def markdown_table(outcome: Outcome) -> str:
     most = settings.most_views
     chosen = "the" if most is None else f"{most} evenly spread"
     lines = [
-        f"PSNR in dB on {chosen} held-out test views of `{run.scene}`, "
+        f"PSNR in dB on {chosen} held-out test views of `{shown(run.scene)}`, "
         f"median of {settings.seeds} seed pair(s); SSIM on all views.",
         "",
         f"| {' | '.join(headings(outcome))} |",
@@ -117,7 +118,7 @@ def markdown_table(outcome: Outcome) -> str:
         f"{run.version}, torch {run.torch}, {run.machine}, "
         f"{settings.workers} process(es) of one thread; {outcome.seconds:.0f} s in all.",
         "",
-        f"Made by `{settings.command}`.",
+        f"Made by `{shown(settings.command)}`.",
         "",
     ]
     return "\n".join(lines)

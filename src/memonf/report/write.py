@@ -11,6 +11,7 @@ import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
 from ..devices import cores
+from ..errors import shown
 from ..experiment import Outcome, Scored
 from ..export.pictures import INK, PAPER, labelled_sheet, write_png
 from ..export.video import write_frames
@@ -100,7 +101,7 @@ def captioned(films: Sequence[tuple[str, Sequence[np.ndarray]]], columns: int) -
         draw = ImageDraw.Draw(sheet)
         for place, (name, film) in enumerate(films):
             left, top = place % columns * size, place // columns * (size + caption)
-            draw.text((left + size / 2, top + caption / 2), name, INK, font, "mm")
+            draw.text((left + size / 2, top + caption / 2), shown(name), INK, font, "mm")
             sheet.paste(Image.fromarray(film[index]), (left, top + caption))
         frames.append(np.asarray(sheet))
     return frames

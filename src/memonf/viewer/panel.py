@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import re
 import tempfile
 import threading
 from collections.abc import Callable
@@ -14,7 +15,7 @@ import numpy as np
 from PIL import Image
 
 from ..cameras import Cameras, turntable
-from ..errors import MemonfError
+from ..errors import MemonfError, shown
 from ..export.camera_path import CameraPath
 from ..export.turntables import field_turntable
 from ..export.video import write_frames
@@ -41,6 +42,11 @@ class Page:
 
     painter: Painter
     last: Picture | None = None
+
+
+def as_markdown(text: str) -> str:
+    """Any text for a page's markdown, which would take HTML and scripts in it for its own."""
+    return re.sub(r"([!-/:-@\[-`{-~])", r"\\\1", shown(text))
 
 
 class Panel:
@@ -88,7 +94,7 @@ class Panel:
         for control in (self.shown, self.share, self.mode, self.beside, self.layout, self.divide):
             control.on_update(lambda _: self.repaint())
         if self.contents.why_none:
-            gui.add_markdown(f"No merges: {self.contents.why_none}.")
+            gui.add_markdown(f"No merges: {as_markdown(self.contents.why_none)}.")
 
     def add_crop(self) -> None:
         """A part of the box."""
@@ -185,7 +191,7 @@ class Panel:
             self.status.content = f"{kind} of {width}×{height} in {picture.seconds:.2f} s{scale}"
 
         def on_error(message: str) -> None:
-            self.status.content = f"**{message}**"
+            self.status.content = f"**{as_markdown(message)}**"
 
         painter = Painter(self.gallery, on_picture, on_error, self.size)
         page = self.pages[client.client_id] = Page(painter)
@@ -250,7 +256,7 @@ class Panel:
         try:
             self.set_path(CameraPath.from_json(event.target.value.content.decode()))
         except (MemonfError, UnicodeDecodeError) as error:
-            self.kept.content = f"**{error}**"
+            self.kept.content = f"**{as_markdown(str(error))}**"
 
     def record(self, event: Any) -> None:
         """Film what is shown, in the background, and send the film to the browser."""
@@ -273,7 +279,7 @@ class Panel:
                     f"{wanted.names[0]}.mp4", file.read_bytes(), save_immediately=True
                 )
         except MemonfError as error:
-            self.kept.content = f"**{error}**"
+            self.kept.content = f"**{as_markdown(str(error))}**"
         finally:
             self.progress.visible = False
 
