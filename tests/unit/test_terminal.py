@@ -85,7 +85,9 @@ def test_text_is_shown_on_one_line_and_does_nothing(text: str, seen: str) -> Non
 def test_errors_are_one_printable_line() -> None:
     assert str(InputError(f"a.json: unknown key `{HOSTILE}`")).isprintable()
     long = str(DataError("begin " + "x" * 10_000 + " end"))
-    assert long.startswith("begin") and long.endswith("end") and "characters left out" in long
+    assert long.startswith("begin")
+    assert long.endswith("end")
+    assert "characters left out" in long
     assert len(long) < 4000
 
 
@@ -177,7 +179,9 @@ def test_names_stay_text_in_bars(monkeypatch: pytest.MonkeyPatch) -> None:
     seen = drawn.getvalue()
     for text in (r"[bold]\x1b]0;title\x07\n", r"[red]job\x1b]0;title\x07", r"[blue]\x9bfigures"):
         assert text in seen
-    assert "\x1b]" not in seen and "\x9b" not in seen and "\x07" not in seen
+    assert "\x1b]" not in seen
+    assert "\x9b" not in seen
+    assert "\x07" not in seen
 
 
 def test_all_prints_go_through_one_place() -> None:
@@ -202,10 +206,13 @@ def test_what_others_print_is_escaped_too(capsys: pytest.CaptureFixture[str]) ->
 
 def test_a_defect_is_reported_without_the_names_obeyed() -> None:
     """Tracebacks are printed when `main` has long been left."""
-    code = "import sys; from memonf.cli import main; main(['--version']); raise OSError(sys.argv[1])"
+    code = (
+        "import sys; from memonf.cli import main; main(['--version']); raise OSError(sys.argv[1])"
+    )
     done = in_a_process(code, "\x1b[2J\nforged")
     assert done.returncode == 1
-    assert r"OSError: \x1b[2J" in done.stderr and "\x1b" not in done.stderr
+    assert r"OSError: \x1b[2J" in done.stderr
+    assert "\x1b" not in done.stderr
 
 
 def test_pages_and_pictures_show_names_as_they_are(tmp_path: Path) -> None:
@@ -216,7 +223,8 @@ def test_pages_and_pictures_show_names_as_they_are(tmp_path: Path) -> None:
     write_page(page, tmp_path / "page.html")
     html = (tmp_path / "page.html").read_text(encoding="utf-8")
     assert harmless(html)
-    assert "<b>" not in html and "esrever" in html
+    assert "<b>" not in html
+    assert "esrever" in html
     sheet = labelled_sheet([("row", [small_picture()])], [HOSTILE])
     assert sheet.shape[2] == 3
     assert drawn_text("a $x^$ b") == r"a \$x^\$ b"
@@ -242,25 +250,33 @@ def in_a_process(code: str, *args: str, **settings: str) -> subprocess.Completed
 VERB = "import sys; from memonf.cli import main; sys.exit(main(sys.argv[1:]))"
 
 
-@pytest.mark.parametrize(
-    "settings",
-    [
-        {"PYTHONIOENCODING": "ascii", "COLUMNS": "1", "TERM": "dumb"},
-        {"PYTHONIOENCODING": "cp1252:strict", "COLUMNS": "0", "TERM": "unset"},
-        {"LC_ALL": "C", "PYTHONCOERCECLOCALE": "0", "PYTHONUTF8": "0"},
-    ],
-)
-def test_any_terminal_will_do(settings: dict[str, str]) -> None:
+@pytest.mark.parametrize("encoding", ["ascii", "cp1252", "utf-8"])
+def test_any_encoding_and_width_will_do(encoding: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    streams = {name: io.TextIOWrapper(io.BytesIO(), encoding) for name in ("stdout", "stderr")}
+    for name, stream in streams.items():
+        monkeypatch.setattr(sys, name, stream)
+    monkeypatch.setenv("COLUMNS", "1")  # in which the help would be laid out without an end
+    monkeypatch.setenv("TERM", "dumb")
+    assert main(["data", "inspect", "数据\udce9"]) == 2
+    with pytest.raises(SystemExit, match="0"):
+        main(["train", "--help"])
+    printed = {}
+    for name, stream in streams.items():
+        stream.flush()
+        printed[name] = stream.buffer.getvalue().decode(encoding)  # type: ignore[attr-defined]
+    assert "there is no such file or folder" in printed["stderr"]
+    assert "--data" in printed["stdout"]
+    assert os.environ["COLUMNS"] == "1"
+
+
+def test_a_plain_locale_will_do() -> None:
     code = (
         "import sys; from memonf.cli import main\n"
-        "print(main(['data', 'inspect', '\\u6570\\u636e']), flush=True)\n"
-        "main(['train', '--help'])"
+        "sys.exit(main(['data', 'inspect', '\\u6570\\u636e']))"
     )
-    done = in_a_process(code, **settings)
-    assert done.returncode == 0, done.stderr
-    assert "Traceback" not in done.stderr
-    assert done.stdout.startswith("2\n") and "--data" in done.stdout
-    assert "there is no such file or folder" in done.stderr
+    done = in_a_process(code, LC_ALL="C", PYTHONCOERCECLOCALE="0", PYTHONUTF8="0", TERM="unset")
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr.startswith(r"memonf: error: \u6570\u636e: there is no such file or folder")
 
 
 def test_a_reader_who_leaves_and_a_full_disk(tmp_path: Path) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -55,7 +54,7 @@ def run(args: Sequence[str]) -> None:
     check_outputs(options.out)
     truth = open_truth(options.source, options.field)
     for note in truth.notes:
-        print(f"{truth.name}: {note}", file=sys.stderr)
+        say(f"{truth.name}: {note}", error=True)
     settings = options.settings  # type: ignore[attr-defined]
     fitter = Fitter(
         truth, group=options.group, config=options.config,  # type: ignore[attr-defined]

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -59,7 +58,7 @@ def run(args: Sequence[str]) -> None:
         )
     truth = open_truth(options.truth, field.name)
     for note in truth.notes:
-        print(f"{truth.name}: {note}", file=sys.stderr)
+        say(f"{truth.name}: {note}", error=True)
     found = score(field, truth, options.group, options.seed)
     if options.png is not None:
         draw(field, truth, options.png)
