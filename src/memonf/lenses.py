@@ -147,8 +147,8 @@ class Lenses:
         if wrong.any():
             view = int(wrong.nonzero()[0])
             raise DataError(
-                f"lens {named_view(view, names)}: `omega`: expected radians in (0.0001, pi), received "
-                f"{float(omega[view]):g}"
+                f"lens {named_view(view, names)}: `omega`: expected radians in (0.0001, pi), "
+                f"received {float(omega[view]):g}"
             )
 
     def distort(
