@@ -6,9 +6,12 @@ it raises, a crash, a hang or a claim on all memory is a bug.
 
 from __future__ import annotations
 
+import argparse
+import collections
 import dataclasses
 import io
 import json
+import pickle
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,7 +22,6 @@ import torch
 import trimesh
 from PIL import Image
 
-from memonf.array_pickles import load_arrays
 from memonf.cameras import Cameras, turntable
 from memonf.checkpoint import load, save
 from memonf.data import load_scene
@@ -33,6 +35,7 @@ from memonf.importing import import_field, read_layers
 from memonf.placement import Placement
 from memonf.pointwise import MeshTruth
 from memonf.recipe import read_recipe
+from memonf.safe_unpickle import load_arrays
 
 __all__ = ["TARGETS", "Target"]
 
@@ -200,21 +203,33 @@ def field_seeds(folder: Path) -> list[bytes]:
     return [(folder / "seed.safetensors").read_bytes()]
 
 
+class Rest:
+    """What stands beside tensors in checkpoints: an object of a class that nobody has."""
+
+    def __init__(self) -> None:
+        self.rate = 0.1
+
+
 def checkpoint_seeds(folder: Path) -> list[bytes]:
-    """A state by yenchenlin's names, inside a checkpoint and alone."""
+    """A state by yenchenlin's names: alone, in a checkpoint, among what others leave there."""
     state = {
         "pts_linears.0.weight": torch.randn(4, 9), "pts_linears.0.bias": torch.zeros(4),
-        "pts_linears.1.weight": torch.randn(4, 13), "pts_linears.1.bias": torch.zeros(4),
-        "output_linear.weight": torch.randn(4, 4), "output_linear.bias": torch.zeros(4),
+        "pts_linears.1.weight": torch.randn(4, 13).half(), "pts_linears.1.bias": torch.zeros(4),
+        "output_linear.weight": torch.randn(4, 4).T, "output_linear.bias": torch.zeros(4),
+    }  # fmt: skip
+    crowded = {
+        "loss": np.float64(0.5), "args": argparse.Namespace(lr=1), "rest": Rest(), Rest: [],
+        "model": {**state, "output_linear.bias": torch.nn.Parameter(torch.zeros(4))},
+        "counts": collections.Counter("ab"), "seen": {1}, "array": np.ones(3, ">f4"),
+        "q": torch.zeros(2).to(torch.uint16), "size": torch.Size([1]),
     }  # fmt: skip
     found = []
-    for content in (state, {"network_fn_state_dict": state, "global_step": 1}):
-        stream = io.BytesIO()
-        torch.save(content, stream)
-        found.append(stream.getvalue())
-    stream = io.BytesIO()
-    torch.save(state, stream, _use_new_zipfile_serialization=False)
-    return [*found, stream.getvalue()]
+    for content in (state, {"network_fn_state_dict": state, "global_step": 1}, crowded):
+        for zipped in (True, False):
+            stream = io.BytesIO()
+            torch.save(content, stream, _use_new_zipfile_serialization=zipped)
+            found.append(stream.getvalue())
+    return [*found, pickle.dumps(crowded), pickle.dumps(state, 0), pickle.dumps(crowded, 5)]
 
 
 def keras_seeds(folder: Path) -> list[bytes]:
@@ -230,7 +245,10 @@ def keras_seeds(folder: Path) -> list[bytes]:
 def layers_seeds(folder: Path) -> list[bytes]:
     """All keys once."""
     return [
-        b"trunk: [a.0, a.1]\ndensity: b\ncolour: c\nfeature: d\nview: [e]\nhidden_first: true\n"
+        b"trunk: [a.0, a.1]\ndensity: b[0]\ncolour: c\nfeature: d\nview: [e]\nhidden_first: true\n"
+        b"order: axis-major\ninput: each\nfactor: 2pi\ndirection_order: [wave, axis, frequency]\n"
+        b"direction_negated: true\nstate: x.y\nignore: [z*]\ndensity_activation: exp\n",
+        b"state: model\norder: wave-major\nfactor: 0.5\ncosines_first: true\n",
     ]
 
 
@@ -282,6 +300,11 @@ def read_path(folder: Path) -> None:
         path.cameras(3, 8, 8)
 
 
+def read_state(folder: Path) -> None:
+    """As `memonf import` does; nothing in it may be run, whatever it asks for."""
+    import_field(folder / "c.pt", BOX)
+
+
 def read_pickle(folder: Path) -> None:
     """Its errors are turned into the caller's own; no code may be run."""
     with (folder / "arrays.pkl").open("rb") as stream, decoding("arrays"):
@@ -309,9 +332,7 @@ TARGETS = {
     "field": Target(
         "f.safetensors", nothing, lambda folder: load(folder / "f.safetensors"), field_seeds
     ),
-    "checkpoint": Target(
-        "c.pt", nothing, lambda folder: import_field(folder / "c.pt", BOX), checkpoint_seeds
-    ),
+    "checkpoint": Target("c.pt", nothing, read_state, checkpoint_seeds),
     "keras": Target(
         "k.npy", nothing, lambda folder: import_field(folder / "k.npy", BOX), keras_seeds
     ),

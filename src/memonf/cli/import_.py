@@ -6,24 +6,37 @@ import json
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import torch
 import tyro
 
 from ..checkpoint import save
-from ..data import load_scene
+from ..data import Scene, load_scene
 from ..devices import pick_device
 from ..errors import InputError
 from ..fields import Field, Record, known
-from ..importing import import_field, read_layers
+from ..importing import (
+    AS_SAID,
+    Look,
+    Net,
+    Reading,
+    Verdict,
+    read_layers,
+    read_net,
+    try_readings,
+)
 from ..training import BACKGROUND, GIVEN
 from ..typing import Tensor
 from .options import Common, NewFile, Switch, parse
-from .terminal import say
+from .progress import counting_progress
+from .terminal import say, say_text
+from .train import say_what_was_done
 
 __all__ = ["run"]
 
+#: Readings that are printed, of those that were tried.
+SHOWN = 8
 EXAMPLES = """\
   memonf import checkpoint199999.ckpt --data lego --out theirs.safetensors
   memonf import 200000.tar --box -1.5 -1.5 -1.5 1.5 1.5 1.5 --near 2 --far 6 \\
@@ -38,15 +51,19 @@ class Import(Common):
     """Take over a NeRF that was trained elsewhere; no code in its file is run.
 
     Known are krrish94/nerf-pytorch (.ckpt), yenchenlin/nerf-pytorch (.tar), kwea123/nerf_pl (.ckpt)
-    and bmild/nerf (.npy); other state_dicts by a YAML file that names the layers. Width, depth,
-    encodings and skips are worked out from the params. What a checkpoint does not say (box, range,
-    background, cameras) comes from the data set it was trained on, or from the flags.
+    and bmild/nerf (.npy), under any key or prefix; other state_dicts and whole modules by a YAML
+    file that names the layers. Width, depth and skips are worked out from the params. What a
+    checkpoint does not say (box, range, background, cameras) comes from the data set it was trained
+    on, or from the flags. With --data some rays of training views are rendered: where the params do
+    not make them, other orders of the encoding and other activations are tried, and the one that
+    does is taken and named.
 
     Attributes:
-        checkpoint: .ckpt, .tar, .pt, .pth, .safetensors or .npy file.
+        checkpoint: Checkpoint of PyTorch (.ckpt, .tar, .pt, .pth), .safetensors, .npy or pickle.
         out: Field file to write.
         net: fine or coarse, where the checkpoint has both.
-        layers: YAML file that names the layers (docs/howto/strangers.md).
+        layers: YAML file that says what the checkpoint does not: names of layers, order of the
+            encoding, where the network is (docs/howto/strangers.md).
         uneven_frequencies: Encodings whose frequencies are evenly spaced instead of doubling.
         data: Data set it was trained on: gives box, near, far, background and training cameras.
         group: View group of the data set that it saw.
@@ -76,21 +93,80 @@ class Import(Common):
 def run(args: Sequence[str]) -> None:
     """Run the verb."""
     options = parse(Import, "import", args, EXAMPLES)
-    aabb, record = surroundings(options)
+    scene, aabb, record = surroundings(options)
     layers = None if options.layers is None else read_layers(options.layers)
-    field = import_field(
-        options.checkpoint, aabb, net=options.net, layers=layers,
+    net = read_net(
+        options.checkpoint, net=options.net, layers=layers,
         octave_steps=not options.uneven_frequencies,
-    ).to(pick_device(options.device))  # fmt: skip
+    )  # fmt: skip
+    verdict = None
+    if scene is not None:
+        say_what_was_done(scene)
+        verdict = looked_at(options, scene, net, aabb, record)
+        if verdict.background != record.background:
+            record = replace(record, background=verdict.background)
+            record.training[BACKGROUND] = GIVEN
+        net = verdict.net
+    field = net.field(aabb).to(pick_device(options.device))
+    record.training.update(net=net.kind, state=net.prefix)
+    if verdict is not None:
+        record.training.update(read_as=verdict.changed, training_rays_psnr=round(verdict.psnr, 1))
     field.record = record
     if record.cameras is not None:
         field.record = replace(record, knowledge=known(field))
     save(field, options.out)
-    say(json.dumps(outcome(options, field)) if options.json else in_words(options, field))
+    for note in notes_on(options, net, verdict):
+        say(f"{options.checkpoint.name}: {note}", error=True)
+    if options.json:
+        say(json.dumps(outcome(options, field, net, verdict)))
+    else:
+        say_text(in_words(options, field, net, verdict))
 
 
-def surroundings(options: Import) -> tuple[Tensor, Record]:
-    """Box and record: of the data set, where one is named; flags win."""
+def looked_at(options: Import, scene: Scene, net: Net, aabb: Tensor, record: Record) -> Verdict:
+    """The reading of the params that makes training views of the data set."""
+    look = Look.at(scene.views("train", options.group), aabb, record.near, record.far)
+    with counting_progress("readings of the params", show=not options.quiet) as count:
+        tried = 0
+
+        def on_reading(_: Reading) -> None:
+            nonlocal tried
+            tried += 1
+            count(tried, 0)
+
+        return try_readings(
+            net, look, record.background, other_backgrounds=options.background is None,
+            on_reading=on_reading,
+        )  # fmt: skip
+
+
+def notes_on(options: Import, net: Net, verdict: Verdict | None) -> list[str]:
+    """What was chosen or could not be checked, a sentence each."""
+    notes = list(net.notes)
+    if verdict is None:
+        return [*notes, (
+            "nothing says whether the params are read rightly (order of the encoding, activations);"
+            " --data with the data set it was trained on checks it"
+        )]  # fmt: skip
+    if not verdict.fits:
+        return [*notes, (
+            f"WARNING: no reading of the params makes the training views of {options.data}: "
+            f"{verdict.psnr:.1f} dB on {verdict.rays} rays as said, one colour everywhere has "
+            f"{verdict.baseline:.1f} dB. Is it the data set the net was trained on, in the same "
+            "scale and axes? Do --box, --near, --far and --background fit, and the YAML file of "
+            "--layers?"
+        )]  # fmt: skip
+    if verdict.changed:
+        notes.append(
+            "was read otherwise than said, since that makes the training views: "
+            f"`{verdict.changed}` (as a YAML file, --layers, says it)"
+        )
+    return notes
+
+
+def surroundings(options: Import) -> tuple[Scene | None, Tensor, Record]:
+    """Data set, where one is named; box and record of it; flags win."""
+    scene: Scene | None = None
     near, far, background, cameras = options.near, options.far, options.background, None
     aabb, scene_name = None, ""
     if options.data is not None:
@@ -115,30 +191,56 @@ def surroundings(options: Import) -> tuple[Tensor, Record]:
     background = background or (1.0, 1.0, 1.0)
     if not all(0 <= value <= 1 for value in background):
         raise InputError(f"--background: expected numbers in [0, 1], received {background}")
-    training = {"imported_from": options.checkpoint.name, "net": options.net}
+    training: dict[str, Any] = {"imported_from": options.checkpoint.name}
     if options.background is not None:
         training[BACKGROUND] = GIVEN
-    return aabb, Record(
+    return scene, aabb, Record(
         near=float(near), far=float(far), background=background, cameras=cameras,
         group=options.group, scene=scene_name, training=training,
     )  # fmt: skip
 
 
-def outcome(options: Import, field: Field) -> dict[str, object]:
+def outcome(options: Import, field: Field, net: Net, verdict: Verdict | None) -> dict[str, object]:
     """What was taken over, as plain values."""
-    return {
+    result: dict[str, object] = {
         "out": str(options.out), "architecture": field.name, "config": field.config.as_dict(),
-        "parameters": field.parameter_count(),
+        "parameters": field.parameter_count(), "net": net.kind, "state": net.prefix,
+        "notes": notes_on(options, net, verdict),
     }  # fmt: skip
+    if verdict is not None:
+        result |= {
+            "fits": verdict.fits, "psnr": verdict.psnr, "baseline": verdict.baseline,
+            "read_as": verdict.changed, "background": list(verdict.background),
+            "tried": [{"reading": entry.words, "psnr": entry.psnr} for entry in verdict.tried],
+        }  # fmt: skip
+    return result
 
 
-def in_words(options: Import, field: Field) -> str:
+def in_words(options: Import, field: Field, net: Net, verdict: Verdict | None) -> str:
     """What was taken over, and what to do next."""
     config = field.config.as_dict()
+    which = {"fine": "fine net", "coarse": "coarse net", "only": "the net"}[net.kind]
     said = (
-        f"{options.out}: {options.net} net of {options.checkpoint.name}, {config['depth']} layers "
+        f"{options.out}: {which} of {options.checkpoint.name}, {config['depth']} layers "
         f"of {config['width']}, {config['frequencies']} octaves, {field.parameter_count()} params"
     )
     follow = f"memonf eval {options.out} --data {options.data}" if options.data else (
         f"memonf render {options.out} --turntable --out turntable.gif")  # fmt: skip
-    return f"{said}; look at it with `{follow}`"
+    looked = "" if verdict is None else table(verdict)
+    return f"{said}{looked}; look at it with `{follow}`"
+
+
+def table(verdict: Verdict) -> str:
+    """The readings that were tried, the best first."""
+    taken = verdict.changed or AS_SAID
+    if len(verdict.tried) == 1 or taken == AS_SAID == verdict.tried[0].words:
+        return f"; {verdict.psnr:.1f} dB on {verdict.rays} rays of training views as said"
+    first, rest = verdict.tried[:SHOWN], verdict.tried[SHOWN:]
+    lines = [f"  {entry.psnr:5.1f} dB  {entry.words}" for entry in first]
+    if AS_SAID not in [entry.words for entry in first]:
+        lines += [f"  {entry.psnr:5.1f} dB  {entry.words}" for entry in rest
+                  if entry.words == AS_SAID]  # fmt: skip
+    if len(rest) > 0:
+        lines.append(f"  {len(rest)} others below {rest[0].psnr + 0.05:.1f} dB")
+    return "\nreadings that were tried, PSNR on rays of training views:\n" + "\n".join(lines) + (
+        "\n")  # fmt: skip

@@ -1,24 +1,28 @@
 """NeRF as the common PyTorch and TensorFlow code bases build it; for fields that come from them.
 
 It differs from `nerf` in what a trained network cannot do without: coordinates are taken as they
-are, frequencies are 2^k without π, density is a ReLU, and some code bases leave an activation out
-or put one in.
+are, frequencies are 2^k without π or with it, density is a ReLU or another function of the
+network's output, and some code bases leave an activation out or put one in.
 """
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Literal
 
 import torch
 from pydantic import Field as Limits
 from pydantic.dataclasses import dataclass
 from torch import nn
+from torch.nn import functional as F
 
 from ..encodings import FrequencyEncoding
 from ..typing import Tensor
 from .base import CONFIG_RULES, FIELDS, Field, FieldConfig, hidden_layers
 
 __all__ = ["ClassicNerf", "ClassicNerfConfig"]
+
+#: Of a density that is an exponential: what is denser is as opaque, and float32 ends at 88.
+MOST_LOG_DENSITY = 15.0
 
 
 @dataclass(frozen=True, config=CONFIG_RULES)
@@ -40,6 +44,9 @@ class ClassicNerfConfig(FieldConfig):
         first_activation: Whether a ReLU follows the first trunk layer.
         feature_activation: Whether one follows the feature.
         density_from_feature: Whether the density is read from the feature, not from the trunk.
+        position_factor: What the angles of the position encoding are multiplied by: 1, π, 2π.
+        direction_factor: Likewise of the direction encoding.
+        density_activation: What makes a density of the network's output.
     """
 
     width: Annotated[int, Limits(ge=1, le=16384)] = 256
@@ -55,6 +62,9 @@ class ClassicNerfConfig(FieldConfig):
     first_activation: bool = True
     feature_activation: bool = False
     density_from_feature: bool = False
+    position_factor: Annotated[float, Limits(gt=0, le=1e6)] = 1.0
+    direction_factor: Annotated[float, Limits(gt=0, le=1e6)] = 1.0
+    density_activation: Literal["relu", "softplus", "exp"] = "relu"
 
 
 @FIELDS.register("classic_nerf")
@@ -76,8 +86,9 @@ class ClassicNerf(Field):
     def __init__(self, config: ClassicNerfConfig, aabb: Tensor) -> None:
         super().__init__(config, aabb)
         self.encoding = FrequencyEncoding(
-            3, config.frequencies, config.include_input, base=1.0, octave_steps=config.octave_steps
-        )
+            3, config.frequencies, config.include_input, base=config.position_factor,
+            octave_steps=config.octave_steps,
+        )  # fmt: skip
         self.view_dependent = config.view_width > 0
         self.layers, _ = hidden_layers(
             self.encoding.features, config.width, config.depth, config.skips, False
@@ -86,8 +97,8 @@ class ClassicNerf(Field):
         heads = [self.density_head]
         if self.view_dependent:
             self.direction_encoding = FrequencyEncoding(
-                3, config.direction_frequencies, config.include_direction, base=1.0,
-                octave_steps=config.octave_steps,
+                3, config.direction_frequencies, config.include_direction,
+                base=config.direction_factor, octave_steps=config.octave_steps,
             )  # fmt: skip
             self.feature = nn.Linear(config.width, config.width)
             joined = config.width + self.direction_encoding.features
@@ -105,7 +116,11 @@ class ClassicNerf(Field):
         return positions
 
     def activate_density(self, raw: Tensor) -> Tensor:
-        """ReLU, per scene unit."""
+        """Per scene unit."""
+        if self.config.density_activation == "softplus":
+            return F.softplus(raw)
+        if self.config.density_activation == "exp":
+            return raw.clamp_max(MOST_LOG_DENSITY).exp()
         return raw.relu()
 
     def raw(self, positions: Tensor, directions: Tensor | None) -> tuple[Tensor, Tensor]:

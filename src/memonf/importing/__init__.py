@@ -6,14 +6,28 @@ from pathlib import Path
 
 import yaml
 
-from ..errors import FieldFileError, InputError
+from ..errors import InputError
 from ..fields import Field
 from ..typing import Float, PathLike, Tensor
-from .containers import ENDINGS, read_arrays, read_checkpoint
-from .convert import converted, named_keras, net_of
-from .layer_names import CODE_BASES, YENCHENLIN, LayerNames, code_base_of, named_by_hand
+from .containers import read_content
+from .layer_names import CODE_BASES, Hints, LayerNames, read_hints
+from .nets import Checkpoint, Net, find_net
+from .trial import AS_SAID, Look, Reading, Verdict, try_readings
 
-__all__ = ["import_field", "read_layers"]
+__all__ = [
+    "AS_SAID",
+    "CODE_BASES",
+    "Hints",
+    "LayerNames",
+    "Look",
+    "Net",
+    "Reading",
+    "Verdict",
+    "import_field",
+    "read_layers",
+    "read_net",
+    "try_readings",
+]
 
 #: Bytes of a YAML file that names layers.
 MOST_YAML = 1 << 16
@@ -24,48 +38,64 @@ def import_field(
     aabb: Float[Tensor, "2 3"],
     *,
     net: str = "fine",
-    layers: LayerNames | None = None,
+    layers: Hints | None = None,
     octave_steps: bool = True,
 ) -> Field:
-    """Take over a stranger's network; its record is left to the caller.
+    """Take over another code base's network; its record is left to the caller.
+
+    Nothing in a checkpoint says how its encoding is laid out: `try_readings` finds it by training
+    views. This takes the order of the code base, or what `layers` say.
 
     Args:
-        path: Checkpoint (``.ckpt``, ``.tar``, ``.pt``, ``.pth``, ``.safetensors``, ``.npy``).
+        path: Checkpoint of PyTorch, safetensors, ``.npy``, or a pickle.
         aabb: (2, 3), box outside which the field is taken to be empty, in the units it was trained
             in.
         net: ``fine`` or ``coarse``, where there are both.
-        layers: Names of the layers, for code bases that are not known; see `read_layers`.
+        layers: What is said of the file: names of layers, order of the encoding; see `read_layers`.
         octave_steps: Whether frequencies of the encodings double.
 
     Raises:
         FieldFileError: It cannot be read as data alone, or cannot be taken over; the message names
             the tensor.
     """
+    return read_net(path, net=net, layers=layers, octave_steps=octave_steps).field(aabb)
+
+
+def read_net(
+    path: PathLike,
+    *,
+    net: str = "fine",
+    layers: Hints | None = None,
+    octave_steps: bool = True,
+) -> Net:
+    """The params of a network in a checkpoint, and what is known of its layers.
+
+    Args:
+        path: As `import_field` takes it, likewise the others.
+        net: Likewise.
+        layers: Likewise.
+        octave_steps: Likewise.
+
+    Raises:
+        FieldFileError: As `import_field`.
+    """
     file = Path(path)
     if net not in ("fine", "coarse"):
         raise InputError(f"net: expected fine or coarse, received `{net}`")
-    if file.suffix.lower() == ".npy":
-        state = named_keras(read_arrays(file), str(file))
-        return converted(state, layers or YENCHENLIN, aabb, str(file), octave_steps=octave_steps)
-    if file.suffix.lower() not in ENDINGS:
-        raise InputError(f"{file}: expected a name that ends in {', '.join((*ENDINGS, '.npy'))}")
-    state = net_of(read_checkpoint(file), CODE_BASES, net)
-    names = layers or code_base_of(state)
-    if names is None:
-        some = ", ".join(f"`{name}`" for name in list(state)[:4]) or "no tensor at all"
-        raise FieldFileError(
-            f"{file}: its layers ({some}) are of no code base that is known "
-            f"({', '.join(names.name for names in CODE_BASES)}); name them in a file, --layers"
-        )
-    return converted(state, names, aabb, str(file), octave_steps=octave_steps)
+    checkpoint = Checkpoint.of(read_content(file), str(file))
+    found = find_net(checkpoint, net, layers)
+    return found if octave_steps else found.with_names(octave_steps=False)
 
 
-def read_layers(path: PathLike) -> LayerNames:
-    """Read a YAML file that names the layers of a network.
+def read_layers(path: PathLike) -> Hints:
+    """Read a YAML file that says what a checkpoint does not.
 
     Keys: ``trunk`` (list), ``density`` and ``colour``, or ``both``; ``feature`` and ``view`` (list)
     for a view branch; true or false: ``hidden_first``, ``first_activation``,
-    ``feature_activation``, ``density_from_feature``, see `memonf.fields.classic_nerf`.
+    ``feature_activation``, ``density_from_feature``, ``direction_first``, ``transposed``, see
+    `memonf.importing.LayerNames`; ``density_activation``; of the encoding ``order``, ``input``,
+    ``cosines_first``, ``factor``, ``negated``, ``octave_steps``, and the same with ``direction_``
+    before them; ``state`` and ``ignore``. Without layers it speaks of a code base that is known.
 
     Raises:
         InputError: Not there, no YAML, unknown keys.
@@ -79,4 +109,4 @@ def read_layers(path: PathLike) -> LayerNames:
         raise InputError(f"{file}: cannot be read: {error.strerror or error}") from None
     except (yaml.YAMLError, UnicodeDecodeError, ValueError, RecursionError) as error:
         raise InputError(f"{file}: not valid YAML: {str(error).splitlines()[0]}") from None
-    return named_by_hand(values, str(file))
+    return read_hints(values, str(file))
