@@ -26,7 +26,7 @@ RESIDENT = 2
 
 @dataclass(frozen=True)
 class ParentFacts:
-    """What a merge knows of a parent without its network.
+    """What a merge keeps of a parent while its network is not in memory.
 
     Attributes:
         name: Architecture.
@@ -109,7 +109,7 @@ class Parents(Sequence[Field]):
 
 
 def untouchable(source: Field | PathLike) -> Field | PathLike:
-    """A parent that evaluating leaves as it is: batch norm in training mode takes notes."""
+    """A parent that evaluation does not change: in training mode batch norm updates statistics."""
     if isinstance(source, Field) and source.training:
         return copy.deepcopy(source).eval()
     return source
@@ -126,13 +126,13 @@ def facts_of(parent: Field, number: int) -> ParentFacts:
                 "`field.float()`"
             )
     record = parent.record
-    if record.knowledge is not None:  # a field that was moved leaves its record where it was
+    if record.knowledge is not None:  # moving a field to a device does not move its record
         record = replace(record, knowledge=record.knowledge.to(parent.aabb.device))
     return ParentFacts(parent.name, parent.config, parent.aabb, record, content_hash(parent))
 
 
 def check_alike(parents: Sequence[ParentFacts], free: Collection[str] = ()) -> None:
-    """Refuse, by name, parents whose params cannot be laid side by side.
+    """Refuse parents whose params cannot be combined, and name the first difference.
 
     Args:
         parents: What is known of them.
@@ -147,11 +147,11 @@ def check_alike(parents: Sequence[ParentFacts], free: Collection[str] = ()) -> N
                 f"{where}: architecture `{parent.name}`, parent 1 is `{first.name}`; weight-space "
                 f"merging needs one architecture: {instead}"
             )
-        ours, theirs = first.config.as_dict(), parent.config.as_dict()
-        for key, value in ours.items():
-            if theirs[key] != value and key not in free:
+        first_config, config = first.config.as_dict(), parent.config.as_dict()
+        for key, value in first_config.items():
+            if config[key] != value and key not in free:
                 raise MergeError(
-                    f"{where}: `{key}` is {theirs[key]!r}, parent 1 has {value!r}; weight-space "
+                    f"{where}: `{key}` is {config[key]!r}, parent 1 has {value!r}; weight-space "
                     f"merging needs equal configurations: {instead}"
                 )
         if not torch.allclose(parent.aabb, first.aabb, rtol=0, atol=1e-6):
@@ -167,31 +167,30 @@ def check_alike(parents: Sequence[ParentFacts], free: Collection[str] = ()) -> N
 
 
 def width_keys(parents: Sequence[ParentFacts]) -> set[str]:
-    """Keys of the configuration that differ among parents, and by which only groups grow.
+    """Keys of the configuration that differ among parents and change only the sizes of groups.
 
-    A key is one if changing it alone changes the shape of tensors, along axes that carry hidden
-    units and nowhere else.
+    Changing such a key alone changes the shapes of tensors only along axes of hidden units.
     """
     first = parents[0]
     shapes, axes = layout_of(first, first.config)
-    found: dict[str, bool] = {}
+    only_widths: dict[str, bool] = {}
     for parent in parents[1:]:
         if parent.name != first.name:
             continue
-        ours, theirs = first.config.as_dict(), parent.config.as_dict()
-        for key in (key for key, value in ours.items() if theirs[key] != value):
-            config = type(first.config).from_dict({**ours, key: theirs[key]}, "width")
+        first_config, other_config = first.config.as_dict(), parent.config.as_dict()
+        for key in (key for key, value in first_config.items() if other_config[key] != value):
+            config = type(first.config).from_dict({**first_config, key: other_config[key]}, "width")
             other_shapes, other_axes = layout_of(first, config)
-            grown = axes == other_axes and shapes != other_shapes
-            found[key] = found.get(key, True) and grown
-    return {key for key, grown in found.items() if grown}
+            resized = axes == other_axes and shapes != other_shapes
+            only_widths[key] = only_widths.get(key, True) and resized
+    return {key for key, resized in only_widths.items() if resized}
 
 
 #: Tensor -> its shape, and tensor -> axes -> what lies along them: names of groups, or lengths.
-Layout: TypeAlias = "tuple[dict[str, tuple[int, ...]], dict[str, list[list[str | int]]]]"
+TensorLayout: TypeAlias = "tuple[dict[str, tuple[int, ...]], dict[str, list[list[str | int]]]]"
 
 
-def layout_of(parent: ParentFacts, config: FieldConfig) -> Layout:
+def layout_of(parent: ParentFacts, config: FieldConfig) -> TensorLayout:
     """Shapes of a field of this configuration, and what its tensors carry."""
     field = build_field(parent.name, config, parent.aabb.cpu())
     symmetry = find_symmetry(field)

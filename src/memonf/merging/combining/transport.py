@@ -1,16 +1,16 @@
-"""Optimal transport: parents of unequal widths are brought to the width of the first.
+"""Optimal transport: parents of unequal widths are converted to the width of the first.
 
-Symbols, for one group: n units of the reference, m of the other parent, C (n, m) how unlike they
-are, T (n, m) the plan, T ≥ 0, Σ_j T = 1/n, Σ_i T = 1/m, of least Σ T C.
+Symbols, for one group: n units of the reference, m of the other parent, C (n, m) their
+dissimilarity, T (n, m) the plan, T ≥ 0, Σ_j T = 1/n, Σ_i T = 1/m, of least Σ T C.
 
-Layer by layer, each slot of the reference receives a mixture n T of the other's units, and each
-unit is read off the slots in the shares m T. Where the units of a mixture are alike, the function
-stays the same, however wide the other is. For n = m the plan is a permutation.
+Layer by layer, each slot of the reference receives a mixture n T of the other parent's units, and
+each unit is read from the slots with the shares m T. If the units of each mixture are equal, the
+function stays the same for any width of the other parent. For n = m the plan is a permutation.
 
 Reference:
     Singh and Jaggi 2019, Model Fusion via Optimal Transport, arXiv 1910.05653. Departures: columns
-    are shared out (m T) rather than averaged (n T), so that a unit that comes twice counts twice;
-    parents are compared and mixed free of ReLU scales; a point counts by the trust in both.
+    are split (m T) rather than averaged (n T), so that a duplicated unit counts twice; parents are
+    balanced before they are compared and mixed; points are weighted by the trust in both.
 """
 
 from __future__ import annotations
@@ -42,18 +42,18 @@ from .base import Combine, CombineAt, combine_params
 
 __all__ = ["Transported", "linear_program", "transport_plan"]
 
-#: Widths of which so many copies make equally many units are assigned; others are solved as a
-#: linear program.
+#: Largest least common multiple of two widths that is solved as an assignment of copies; beyond it
+#: the plan is solved as a linear program.
 MOST_COPIES = 512
 
 
 @dataclass(frozen=True)
 class Transported(Combine):
-    """Move each parent's units to those of the first that are like them, then average.
+    """Transport each parent's units to similar units of the first, then average.
 
     Attributes:
-        ground: What units are compared by: what they do (``activations``) or what makes them
-            (``params``), each free of scale.
+        ground: Ground cost between units: by ``activations``, or by the ``params`` that produce
+            them; both independent of scale.
     """
 
     ground: Literal["activations", "params"] = "activations"
@@ -81,12 +81,12 @@ class Transported(Combine):
         """Number of a parent -> its params at the widths and in the order of the first; costs."""
         problem = aligned.problem
         first = aligned.params[0]
-        mine = balancing_scales(problem.symmetry, first)
-        ours = transform(in_double(first), problem.symmetry, mine)
+        reference_balance = balancing_scales(problem.symmetry, first)
+        reference_params = transform(in_double(first), problem.symmetry, reference_balance)
         by_activations = self.ground == "activations"
-        seen: dict[str, Tensor] = {}
+        activations: dict[str, Tensor] = {}
         if by_activations:
-            seen = readouts(problem.symmetry, problem.parents[0], aligned.sampled.inputs)
+            activations = readouts(problem.symmetry, problem.parents[0], aligned.sampled.inputs)
 
         def move(number: int) -> tuple[Params, dict[str, Any]]:
             if number == 0:
@@ -95,12 +95,19 @@ class Transported(Combine):
             unlike = None
             if by_activations:
                 parent = problem.parents[number]
-                unlike = activation_costs(seen, symmetry, parent, aligned.sampled, number)
+                unlike = activation_costs(activations, symmetry, parent, aligned.sampled, number)
             params = aligned.params[number]
-            theirs = transform(in_double(params), symmetry, balancing_scales(symmetry, params))
-            moved, cost = transport(problem.symmetry, ours, symmetry, theirs, unlike)
-            # Mixtures have scales of their own; they get those of the first.
-            steps = (balancing_scales(problem.symmetry, moved), inverse(mine, problem.symmetry))
+            other_params = transform(
+                in_double(params), symmetry, balancing_scales(symmetry, params)
+            )
+            moved, cost = transport(
+                problem.symmetry, reference_params, symmetry, other_params, unlike
+            )
+            # Mixtures have other scales; they are changed to those of the first parent.
+            steps = (
+                balancing_scales(problem.symmetry, moved),
+                inverse(reference_balance, problem.symmetry),
+            )
             moved = apply_steps(moved, problem.symmetry, steps)
             return {name: moved[name].to(tensor.dtype) for name, tensor in first.items()}, cost
 
@@ -109,94 +116,97 @@ class Transported(Combine):
 
 def transport(
     symmetry: Symmetry,
-    ours: Mapping[str, Tensor],
+    reference_params: Mapping[str, Tensor],
     other: Symmetry,
-    theirs: Mapping[str, Tensor],
+    other_params: Mapping[str, Tensor],
     unlike: Mapping[str, Tensor] | None,
 ) -> tuple[Params, dict[str, float]]:
-    """Bring another parent to the widths and into the order of the reference.
+    """Convert another parent to the widths and the unit order of the reference.
 
     Args:
         symmetry: Of the reference.
-        ours: Its params.
+        reference_params: Its params.
         other: Symmetry of the other parent, with groups of the same names.
-        theirs: Its params.
+        other_params: Its params.
         unlike: Group -> (units, units of the other), cost; None to compare params alone.
 
     Returns:
         The other's params in the reference's shapes, in float64, and the cost of each group's plan.
 
     Raises:
-        MergeError: The groups are not called alike.
+        MergeError: The groups of the two parents have different names.
     """
     if [group.name for group in symmetry.groups] != [group.name for group in other.groups]:
         raise MergeError(
-            "the parents' hidden units are tied in different ways, so that widths cannot be "
-            "matched: merge them with `distill`"
+            "the parents' groups of hidden units differ, so their widths cannot be matched: merge "
+            "them with `distill`"
         )
     made: dict[str, Tensor] = {}
     read: dict[str, Tensor] = {}
     costs = {}
     for group, of_other in zip(symmetry.groups, other.groups, strict=True):
-        cost = param_cost(symmetry, ours, other, theirs, group.name, read)
-        if unlike is not None:  # params decide about units that act alike, or not at all
+        cost = param_cost(symmetry, reference_params, other, other_params, group.name, read)
+        if unlike is not None:  # params decide between units with equal or zero activations
             cost = unlike[group.name].to(cost) + LEAST_SHARE * cost
         plan = transport_plan(cost)
         costs[group.name] = float((plan * cost).sum())
         made[group.name] = group.size * plan
         read[group.name] = of_other.size * plan.mT
-    return map_units(theirs, other, made, read), costs
+    return map_units(other_params, other, made, read), costs
 
 
 def param_cost(
     symmetry: Symmetry,
-    ours: Mapping[str, Tensor],
+    reference_params: Mapping[str, Tensor],
     other: Symmetry,
-    theirs: Mapping[str, Tensor],
+    other_params: Mapping[str, Tensor],
     group: str,
     read: Mapping[str, Tensor],
 ) -> Float[Tensor, "units others"]:
-    """1 − cosine of what makes the units, the layers below being transported by `read`."""
+    """1 − cosine of the params that produce the units, after transport of the layers below."""
     one, two = [], []
     names = next(g for g in symmetry.groups if g.name == group).slices
     for name in dict.fromkeys(part.tensor for part in names if part.axis == 0):
         if name.endswith(STATISTICS):
             continue
-        a = next(part for g, part in cut_axis(symmetry, name, 0, ours[name]) if g == group)
-        b = next(part for g, part in cut_axis(other, name, 0, theirs[name]) if g == group)
+        a = next(
+            part for g, part in cut_axis(symmetry, name, 0, reference_params[name]) if g == group
+        )
+        b = next(part for g, part in cut_axis(other, name, 0, other_params[name]) if g == group)
         if a.ndim == 1:
             one.append(a[:, None])
             two.append(b[:, None])
             continue
         columns = zip(cut_axis(symmetry, name, 1, a), cut_axis(other, name, 1, b), strict=True)
-        for (below, mine), (_, its) in columns:
+        for (below, part_a), (_, part_b) in columns:
             if below is None or below in read:
-                one.append(mine)
-                two.append(its if below is None else its @ read[below])
+                one.append(part_a)
+                two.append(part_b if below is None else part_b @ read[below])
     a, b = (torch.nn.functional.normalize(torch.cat(rows, 1), dim=1) for rows in (one, two))
     return 1 - a @ b.mT
 
 
 def activation_costs(
-    seen: Mapping[str, Float[Tensor, "points _"]],
+    reference_units: Mapping[str, Float[Tensor, "points _"]],
     symmetry: Symmetry,
     parent: Field,
     positions: Positions,
     number: int,
 ) -> dict[str, Tensor]:
-    """Group -> (units, units of the other), 1 − correlation of what they do where both saw."""
+    """Group -> (units, units of the other), 1 − correlation of activations where both saw."""
     weights = positions.trust[0].double() * positions.trust[number] + LEAST_WEIGHT
     return {
-        name: 1 - centred(seen[name].double(), weights).mT @ centred(theirs.double(), weights)
-        for name, theirs in readouts(symmetry, parent, positions.inputs).items()
+        name: 1
+        - centred(reference_units[name].double(), weights).mT @ centred(units.double(), weights)
+        for name, units in readouts(symmetry, parent, positions.inputs).items()
     }
 
 
 def transport_plan(cost: Float[Tensor, "units others"]) -> Float[Tensor, "units others"]:
-    """The plan of least cost between n and m units that weigh the same on either side, exactly.
+    """The exact plan of least cost between n and m units, with uniform weights on either side.
 
-    Equally many are assigned to each other, and so are copies where few make both sides equally
-    many; else the linear program is solved.
+    Equal widths are solved as an assignment, and so are copies of the units if few copies make
+    both sides equal; otherwise as a linear program.
 
     Args:
         cost: (n, m), finite.
@@ -232,7 +242,10 @@ def linear_program(cost: np.ndarray) -> np.ndarray:
     ).tocsr()
     marginals = np.concatenate([np.full(n, 1 / n), np.full(m, 1 / m)])
     # One of the sums follows from the others.
-    found = linprog(cost.ravel(), A_eq=sums[:-1], b_eq=marginals[:-1], method="highs")
-    if not found.success:
-        raise MergeError(f"the transport plan was not found: {found.message}")
-    return np.asarray(found.x).reshape(n, m)
+    solution = linprog(cost.ravel(), A_eq=sums[:-1], b_eq=marginals[:-1], method="highs")
+    if not solution.success:
+        raise MergeError(
+            f"optimal transport: the linear program was not solved ({solution.message}); merge "
+            "with `distill`"
+        )
+    return np.asarray(solution.x).reshape(n, m)

@@ -1,18 +1,18 @@
-"""Zipping: a slot of the merged field holds units that act alike, of one parent or of several.
+"""Zipping: units with similar activations share a slot, of one parent or of several.
 
-Symbols, for one group: n units a parent, N parents, c_i coefficients; M_i (n, n) the part of the
-slots that parent i makes, U_i (n, n) what it reads off them.
+Symbols, for one group: n units per parent, N parents, c_i coefficients; M_i (n, n) the share of
+parent i's units in the slots, U_i (n, n) how these units are read from the slots.
 
-Matching pairs every unit with one of the other parent, alike or not. Zipping also lets two units of
-one parent share a slot, where they are more alike than what is left to pair across; a unit without
-a likeness keeps a slot of its own. The merged layer is Σ_i M_i W_i V_i, V the U of the layer below;
-heads are averaged by the coefficients. What units do is compared where a parent is trusted.
+Matching pairs every unit with one of the other parent, similar or not. Zipping also lets two units
+of one parent share a slot if they are more similar than the remaining pairs across parents; a unit
+without a similar one keeps a slot for itself. The merged layer is Σ_i M_i W_i V_i, where V is the U
+of the layer below; heads are averaged by the coefficients. Activations are weighted by trust.
 
 Reference:
     Stoica et al. 2023, ZipIt!, arXiv 2305.03055. Departures: parents are aligned first, so that
-    scales and signs do not matter; units are compared by trust; with several parents, every merge
-    that puts two units of one parent together is discounted; units of one slot are read off it by
-    least squares.
+    scales and signs do not matter; activations are weighted by trust; with several parents, every
+    merge that puts two units of one parent together is discounted; units of one slot are read from
+    it by least squares.
 """
 
 from __future__ import annotations
@@ -36,20 +36,20 @@ from .base import Combine, CombineAt
 
 __all__ = ["Zipped", "slot_maps", "zip_units"]
 
-#: Between pairs that are equally alike, the one that matching found.
+#: Bonus that prefers the pair found by matching among equally similar pairs.
 TIE = 1e-6
 
 
 @dataclass(frozen=True)
 class Zipped(Combine):
-    """Let units that act alike share a slot, within a parent too, in the first layers.
+    """Let units with similar activations share a slot, also within a parent, in the first layers.
 
     Attributes:
-        zip_layers: How many groups of units are zipped, from the input on; None: all.
+        zip_layers: Number of groups of units that are zipped, from the input on; None: all.
         within: Factor of the correlation of units of one parent, in [0, 1]; 0 forbids that they
             share a slot.
-        rescale: Whether units are read off their slot with the factor that fits them best, rather
-            than as if they were equal.
+        rescale: Whether units are read from their slot with the least-squares factor, rather than
+            with factor 1.
     """
 
     zip_layers: int | None = 1
@@ -82,13 +82,13 @@ class Zipped(Combine):
     def slots(self, aligned: AlignedParents, parents: Sequence[Params]) -> dict[str, Slots]:
         """Which units share a slot, by group."""
         problem, positions = aligned.problem, aligned.sampled
-        seen = [
+        activations = [
             readouts(problem.symmetry, problem.field_with(params), positions.inputs)
             for params in parents
         ]
         slots_of = {}
         for place, group in enumerate(problem.symmetry.groups):
-            units = [values[group.name].double() for values in seen]
+            units = [values[group.name].double() for values in activations]
             chosen = self.zip_layers is None or place < self.zip_layers
             if chosen:
                 slots = zip_units(likeness(units, positions.trust), len(units), self.within)
@@ -132,8 +132,8 @@ def mixed_statistics(
     deviations: list[Params] = []
     for measured, maps, share in zip(of_parents, made, coefficients.overall, strict=True):
         for mixed, moment in ((means, 0), (deviations, 1)):
-            own = {bias: measured[value][moment] for bias, value in layers.items()}
-            mixed.append(map_units(own, symmetry, maps, {}, share))
+            of_parent = {bias: measured[value][moment] for bias, value in layers.items()}
+            mixed.append(map_units(of_parent, symmetry, maps, {}, share))
     return {
         value: (sum_of(means, bias), sum_of(deviations, bias)) for bias, value in layers.items()
     }
@@ -147,7 +147,7 @@ class Slots:
         slots: (parents, units), slot of each.
         products: For each parent, Σ t u v over the points for any two units u, v that share a slot
             (all, all), parent after parent; t is the trust in this one.
-        chosen: Whether likeness chose the slots; else they are those of matching.
+        chosen: Whether the group is zipped; otherwise the slots are those of matching.
     """
 
     slots: Tensor
@@ -160,17 +160,15 @@ def likeness(
 ) -> Float[Tensor, "all all"]:
     """Correlation of the units of all parents, laid side by side, with each other.
 
-    A point counts by the product of the trust in both. Two units that never change are alike, one
-    of them and another are not. Units of one number in two parents, which matching found, are a
-    little more alike than they are.
+    A point is weighted by the product of the trust in both. Two constant units have correlation 1,
+    a constant and a varying one 0. Pairs found by matching get a small bonus.
     """
     size = units[0].shape[1]
     alike = torch.eye(size).repeat(len(units), len(units)).to(units[0]) * TIE
-    for one, ours in enumerate(units):
+    for one in range(len(units)):
         for other in range(one, len(units)):
-            theirs = units[other]
             weights = trust[one].double() * trust[other] + LEAST_WEIGHT
-            a, b = centred(ours, weights), centred(theirs, weights)
+            a, b = centred(units[one], weights), centred(units[other], weights)
             dead = torch.outer(a.square().sum(0) == 0, b.square().sum(0) == 0)
             block = a.mT @ b + dead.to(a)
             rows, columns = slice(one * size, (one + 1) * size), slice(other * size, None)
@@ -228,8 +226,8 @@ def discounted(alike: np.ndarray, shares: np.ndarray, within: float) -> np.ndarr
 
 def shared(slots: Int[Tensor, "parents units"]) -> Bool[Tensor, " units"]:
     """Which slots hold a unit of every parent."""
-    everyone = torch.stack([torch.bincount(own, minlength=len(own)) > 0 for own in slots])
-    return everyone.all(0)
+    present = torch.stack([torch.bincount(row, minlength=len(row)) > 0 for row in slots])
+    return present.all(0)
 
 
 def slot_maps(
@@ -238,8 +236,8 @@ def slot_maps(
     """M of each parent: units of a slot count by the coefficients of their parents."""
     size = slots.shape[1]
     maps = [
-        torch.nn.functional.one_hot(own, size).mT.double() * share
-        for own, share in zip(slots, coefficients, strict=True)
+        torch.nn.functional.one_hot(slots_of_parent, size).mT.double() * share
+        for slots_of_parent, share in zip(slots, coefficients, strict=True)
     ]
     total = torch.stack(maps).sum((0, 2))
     return [matrix / total[:, None] for matrix in maps]
@@ -251,7 +249,7 @@ def products_of_all(
     """`Slots.products`, of any two units."""
     together = torch.cat(list(units), 1)
     weights = trust.double() + LEAST_WEIGHT
-    return [together.mT @ (own[:, None] * together) for own in weights]
+    return [together.mT @ (of_parent[:, None] * together) for of_parent in weights]
 
 
 def products_of_pairs(
@@ -269,15 +267,15 @@ def products_of_pairs(
 def reading_factors(
     products: Sequence[Float[Tensor, "all all"]], maps: Sequence[Float[Tensor, "units units"]]
 ) -> list[Float[Tensor, " units"]]:
-    """Factor by which each unit is best read off its slot, where its parent is trusted."""
+    """Least-squares factor by which each unit is read from its slot, weighted by trust."""
     mixing = torch.cat(list(maps), 1)
     factors = []
     for number, (product_of, matrix) in enumerate(zip(products, maps, strict=True)):
         slot_of_unit = (matrix != 0).double().argmax(0)
         size = len(slot_of_unit)
         with_slots = product_of @ mixing.mT  # of every unit with every slot
-        own = with_slots[number * size : (number + 1) * size]
-        product = own.gather(1, slot_of_unit[:, None])[:, 0]
+        of_parent = with_slots[number * size : (number + 1) * size]
+        product = of_parent.gather(1, slot_of_unit[:, None])[:, 0]
         square = (mixing * with_slots.mT).sum(1)[slot_of_unit]
         alive = square > 0
         fitting = product / square.clamp_min(torch.finfo(square.dtype).tiny)

@@ -1,4 +1,4 @@
-"""What correcting is: a merged unit gets back the statistics that combining took from it."""
+"""Base of corrections, which restore the statistics of merged units that combining changed."""
 
 from __future__ import annotations
 
@@ -21,12 +21,12 @@ CorrectAt: TypeAlias = "Callable[[Combined, Coefficients], Params]"
 class Correct(ABC):
     """Base of corrections."""
 
-    #: Does it look at activations?
+    #: Whether it samples activations.
     needs_positions: ClassVar[bool] = False
 
     @abstractmethod
     def prepare(self, aligned: AlignedParents) -> CorrectAt:
-        """Do what does not depend on the coefficients; return what corrects at any of them."""
+        """Do what does not depend on the coefficients; return the correction for given ones."""
 
 
 @dataclass(frozen=True)

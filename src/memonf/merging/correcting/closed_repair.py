@@ -1,4 +1,4 @@
-"""REPAIR in closed form: what averaging takes from the units, told from the parents alone.
+"""REPAIR in closed form: the loss of variance by averaging, computed from the parents alone.
 
 Symbols: z_i pre-activation of a unit of parent i, aligned; μ_i, σ_i its mean and standard
 deviation; c_i coefficient; μ* = Σ cᵢ μᵢ and σ* = Σ cᵢ σᵢ targets.
@@ -8,11 +8,11 @@ The averaged unit is taken to compute z = Σ cᵢ zᵢ, whose variance follows f
     var z = Σ cᵢ² σᵢ² + 2 Σ_{i<j} cᵢ cⱼ cov(zᵢ, zⱼ).
 
 Each hidden layer is scaled by σ*/σ(z) and shifted to μ*, all layers at once. The merged field is
-never evaluated. For the first layer z is exact. For a layer above it is an approximation: a layer
+never evaluated. For the first layer z is exact. For a layer above it is an approximation: the layer
 reads units whose mean and deviation are already those of the parents, since the factors below it
-are fused, and its output is then taken to be the average of the parents' outputs. What the averaged
-weights lose between units that are matched badly is not seen, so `repair`, which measures, reaches
-its targets in every layer and this reaches them in the first one.
+are fused, and its output is assumed to be the average of the parents' outputs. Losses by badly matched
+units are not included, so `repair`, which measures, reaches its targets in every layer, and the
+closed form only in the first one.
 
 With batch norm the averaged γ and β hold the targets. The running mean is averaged; the running
 variance is (Σ cᵢ σᵢ)² of the parents' running statistics, less the share var z / σ*² that averaging
@@ -66,7 +66,7 @@ class LayerMoments:
 
 @dataclass(frozen=True)
 class ClosedRepaired(Correct):
-    """Foretell the merged units' statistics from the parents' moments, and correct them."""
+    """Predict the merged units' statistics from the parents' moments, and correct them."""
 
     needs_positions = True
 
@@ -98,7 +98,7 @@ class ClosedRepaired(Correct):
 
 
 class Averaging:
-    """What is summed up over the parents for the units of one layer.
+    """Sums over the parents for the units of one layer.
 
     Attributes:
         value: (points, units), Σ cᵢ zᵢ. Its variance holds every covariance of two parents.
@@ -111,7 +111,7 @@ class Averaging:
         self.value = self.mean = self.deviation = self.running_deviation = torch.zeros(())
 
     def add(self, share: float, moments: LayerMoments) -> None:
-        """Take in the moments of one parent, weighted by its coefficient."""
+        """Add the moments of one parent, weighted by its coefficient."""
         self.value = self.value + share * moments.value
         self.mean = self.mean + share * moments.mean
         self.deviation = self.deviation + share * moments.deviation

@@ -1,14 +1,13 @@
-"""REPAIR: give the units of a merged field back the statistics that averaging took from them.
+"""REPAIR: restore the statistics of a merged field's units that averaging reduced.
 
 Symbols: μ, σ mean and standard deviation of a pre-activation over positions; μ*, σ* targets.
 
 Averaging two aligned but imperfectly correlated units shrinks σ (σ² gains 2 c₀ c₁ ρ σ₀ σ₁ with
 ρ < 1). Without batch norm, each hidden layer is rescaled to μ* = Σ cᵢ μᵢ, σ* = Σ cᵢ σᵢ, measured
-after the layers below it are corrected, and fused: W ← (σ*/σ) W, b ← μ* + (σ*/σ)(b − μ). A point
-counts for parent i by its trust tᵢ (what it saw there), for the merge by Σ cᵢ tᵢ; cᵢ are those of
-the layer's weight, where layers have their own. With batch norm the averaged γ and β already hold
-the targets, so re-estimating the running statistics of the merged field, cumulatively, is the same
-correction.
+after the layers below it are corrected, and fused: W ← (σ*/σ) W, b ← μ* + (σ*/σ)(b − μ). A point is
+weighted for parent i by the trust tᵢ in it, for the merge by Σ cᵢ tᵢ; with coefficients by layer,
+cᵢ are those of the layer's weight. With batch norm the averaged γ and β already hold the targets,
+so re-estimating the running statistics of the merged field, cumulatively, is the same correction.
 
 Reference:
     Jordan et al. 2022, REPAIR, arXiv 2211.08403.
@@ -51,7 +50,7 @@ class Repaired(Correct):
     needs_positions = True
 
     def prepare(self, aligned: AlignedParents) -> CorrectAt:
-        """Measure the parents' units; plain fields only, batch norm holds its own targets."""
+        """Measure the parents' units; not for batch norm, whose params hold the targets."""
         problem, positions = aligned.problem, aligned.sampled
         symmetry = problem.symmetry
         names = set(symmetry.pre_activations.values())
@@ -85,10 +84,11 @@ def rescale_layers(
     coefficients: Coefficients,
     positions: Positions,
 ) -> None:
-    """Correct every hidden layer of `merged` in place, bottom to top, by its own coefficients.
+    """Correct every hidden layer of `merged` in place, first to last, by its own coefficients.
 
-    Each layer is measured once those below it are corrected. Where the value that its activation
-    reads is the layer's own output, it is corrected in passing; else the next pass goes on above.
+    Each layer is measured after those below it are corrected. If the activation reads the layer's
+    output directly, the layer is corrected during the same pass; otherwise layers above it wait for
+    the next pass.
     """
     waiting = {value: layer for layer, value in symmetry.pre_activations.items()}
     outdated = False
@@ -125,7 +125,7 @@ def rescale_layer(
     target_deviation: Float[Tensor, " units"],
 ) -> None:
     """Change a layer in place so that outputs of these moments get the target moments."""
-    # A unit that does not vary cannot be stretched; it only gets its mean.
+    # A constant unit cannot be rescaled; only its mean is corrected.
     varies = deviation > 1e-8
     factor = torch.where(varies, target_deviation / deviation.clamp_min(1e-8), 1.0)
     layer.weight.data = (factor[:, None] * layer.weight.double()).to(layer.weight.dtype)

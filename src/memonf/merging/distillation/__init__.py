@@ -1,1 +1,1 @@
-"""What parents answer where they saw, and how well a merged field answers the same."""
+"""Distillation data: the parents' outputs where they saw, and the error of a field against them."""

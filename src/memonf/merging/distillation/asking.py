@@ -1,4 +1,4 @@
-"""Asking the parents: their answers along rays of their own cameras, or at points."""
+"""Evaluating the parents along rays of their own cameras, or at points."""
 
 from __future__ import annotations
 
@@ -22,24 +22,24 @@ def ask_parents(
     rays: int | None,
     seconds: float | None = None,
 ) -> list[Lesson]:
-    """The answers of all parents along rays of their own cameras, one parent after the other.
+    """Outputs of all parents along rays of their own cameras, one parent after another.
 
-    Parents share the rays by coefficients and numbers of cameras. They are asked in the order of
-    their content, so that the order in which they are given does not matter.
+    The rays are divided by coefficients and numbers of cameras. Parents are evaluated in the order
+    of their content hashes, so that the order in which they are given does not matter.
 
     Args:
         problem: The parents.
         coefficients: Weight of each parent, sum 1.
         shared: Where samples are taken.
-        rays: Rays in all; None to ask for `seconds`.
-        seconds: Time for all; each parent gets its part of it, and what the slowest answers in its
-            part, in proportion, is what counts of all.
+        rays: Number of rays of all parents together; None to draw rays for `seconds`.
+        seconds: Time for all parents. Each gets its share of it; then the rays of all are cut to
+            the proportion that the slowest parent reached.
 
     Returns:
         One lesson for each parent with a coefficient above 0.
 
     Raises:
-        MergeError: A parent has nothing to teach.
+        MergeError: No ray of a parent meets matter.
     """
     facts = problem.parents.facts
     cameras = [cameras_of(parent) for parent in facts]
@@ -65,7 +65,7 @@ def ask_parents(
             drawn += count
         if not any(len(block.samples) for block in blocks):
             raise MergeError(
-                f"parent {number + 1} has nothing to teach: no ray of its cameras meets matter; "
+                f"parent {number + 1} cannot be distilled: no ray of its cameras meets matter; "
                 "look at it with `memonf render`, and leave it out"
             )
         lessons.append(join_lessons(blocks))
@@ -80,5 +80,5 @@ def ask_parents(
 
 
 def cameras_of(facts: ParentFacts) -> Cameras:
-    """The cameras that a parent is asked along; assumed all round where they are unknown."""
+    """Cameras whose rays a parent is evaluated on; assumed all around if they are unknown."""
     return facts.record.cameras or assumed_cameras(facts.aabb)

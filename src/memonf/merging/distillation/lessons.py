@@ -1,16 +1,16 @@
-"""What parents teach along the rays of their own cameras.
+"""Lessons: a parent's outputs along the rays of its own cameras, as training data.
 
 Symbols, sample k of a ray: α opacity, c colour, T transmittance in front, w = T α compositing
 weight, b colour of what lies behind the sample.
 
 A parent is trusted where it saw: along rays through the pixels of its training cameras. Its density
-and colour at the samples of such a ray give two lessons. *Along the ray*, the student has to
-composite the same colour. *Pointwise*, it has to have the same α and c at each sample, weighed by
-how much they matter to the picture: ∂C/∂c = w and ∂C/∂α = T (c − b). The first is what counts; the
-second tells the student which sample is to change, and at the solution both are zero.
+and colour at the samples of such a ray give two losses. *Along the ray*, the student has to
+composite the same colour. *Pointwise*, it has to have the same α and c at each sample, weighted by
+their effect on the picture: ∂C/∂c = w and ∂C/∂α = T (c − b). The first is the objective; the second
+shows which samples have to change, and both are zero at the solution.
 
-Rays are marched through the cells that some parent saw solid (`SharedGrid`); samples that hardly
-count are thinned out at random, and those that stay stand for a longer stretch.
+Rays are marched through the cells that at least one parent saw solid (`SharedGrid`). Samples of
+small weight are dropped at random, and the length of each kept sample is increased accordingly.
 """
 
 from __future__ import annotations
@@ -39,20 +39,20 @@ __all__ = [
     "point_error",
 ]
 
-#: Rays that a parent answers at once.
+#: Rays that a parent is evaluated on at once.
 BLOCK = 4096
 CHUNK = 8192
 #: A sample with a smaller compositing weight is kept with a probability in proportion to it …
 FULL_WEIGHT = 0.01
 #: … but at least with this one: free space has to stay free.
 LEAST_KEPT = 0.1
-#: A sample's opacity counts a little even where it does not change the colour.
+#: Least weight of a sample's opacity, for samples whose opacity does not change the colour.
 LEAST_SENSITIVITY = 1e-2
 
 
 @dataclass(frozen=True)
 class Lesson:
-    """Rays of one or several parents, with what the parents say of their samples.
+    """Rays of one or several parents, with the parents' outputs at their samples.
 
     Attributes:
         samples: Where; rays without samples are left out.
@@ -124,11 +124,11 @@ def join_lessons(lessons: Sequence[Lesson]) -> Lesson:
 
 @dataclass(frozen=True)
 class SharedGrid:
-    """Where the parents together found matter, and where they found none.
+    """Cells in which the parents together found matter, and cells that they saw empty.
 
     Attributes:
         grid: Density where some parent saw matter, zero elsewhere.
-        empty: (cells, 3), centres of the cells that were seen empty and border on no matter.
+        empty: (cells, 3), centres of the cells that were seen empty and do not border on matter.
     """
 
     grid: OccupancyGrid
@@ -141,7 +141,7 @@ class SharedGrid:
         knowledge: Sequence[Knowledge],
         aabb: Float[Tensor, "2 3"],
     ) -> SharedGrid:
-        """Look at each parent in the cells that it, or another one, saw solid.
+        """Evaluate each parent's density in the cells that any parent saw solid.
 
         Args:
             parents: The parents, taken one after the other.
@@ -164,7 +164,7 @@ class SharedGrid:
         return cls(grid, centres[empty])
 
     def empty_points(self, count: int, generator: torch.Generator) -> Float[Tensor, "points 3"]:
-        """Random points in the cells seen empty: (count, 3), or none if there are none."""
+        """Random points (count, 3) in the cells seen empty; (0, 3) if there are no such cells."""
         if len(self.empty) == 0:
             return self.empty
         picked = torch.randint(len(self.empty), (count,), generator=generator)
@@ -181,7 +181,7 @@ def draw_lesson(
     generator: torch.Generator,
     settings: MarchSettings | None = None,
 ) -> Lesson:
-    """What a parent says along random rays of its cameras.
+    """A parent's outputs along random rays of its cameras.
 
     Args:
         parent: The parent.
@@ -227,7 +227,7 @@ def lesson_of(
     drawn: int,
     generator: torch.Generator,
 ) -> Lesson:
-    """Thin the samples out and work out what those that stay are to teach."""
+    """Drop samples of small weight at random and compute the targets of the kept ones."""
     weights = compositing_weights(samples.padded(density), samples.padded(samples.lengths))
     weight = weights[samples.ray, samples.rank]
     probability = (weight / FULL_WEIGHT).clamp(LEAST_KEPT, 1.0)
@@ -261,7 +261,7 @@ def lesson_of(
 
 
 def keep_samples(samples: RaySamples, kept: Tensor, lengths: Tensor) -> RaySamples:
-    """Some of the samples with new lengths; rays that lose all of theirs are left out."""
+    """Some of the samples with new lengths; rays without any sample left are dropped."""
     ray = samples.ray[kept]
     count = torch.bincount(ray, minlength=samples.rays)
     number = (count > 0).cumsum(0) - 1
@@ -277,7 +277,7 @@ def keep_samples(samples: RaySamples, kept: Tensor, lengths: Tensor) -> RaySampl
 def draw_point_lesson(
     parent: Field, seen: Knowledge, shared: SharedGrid, points: int, generator: torch.Generator
 ) -> Lesson:
-    """What a parent that has no rays says at random positions of the part that it saw.
+    """Outputs of a parent without rays at random positions of the part that it saw.
 
     Half of them lie anywhere in it, half near its matter; each is a ray of one sample of length 1,
     and opacity and colour count alike everywhere.

@@ -1,4 +1,4 @@
-"""The field that a function-space merge starts from: whichever answers the parents best already."""
+"""The field that a function-space merge starts from: the one of least error on the lessons."""
 
 from __future__ import annotations
 
@@ -71,12 +71,12 @@ def pick_start(
     if wanted == "merge":
         check_alike(facts)
         if len(alike) < len(facts):
-            raise InputError("start `merge`: the student is not of the parents' kind")
+            raise InputError("start `merge`: the student's architecture is not that of the parents")
         student.load_state_dict(repaired_average(problem, coefficients))
         return student, Start("merge")
     if wanted == "parent":
         if 0 not in alike:
-            raise InputError("start `parent`: the student is not of the first parent's kind")
+            raise InputError("start `parent`: the student's architecture is not that of parent 1")
         student.load_state_dict(problem.params[0])
         return student, Start("parent", 0)
     if wanted == "scratch" or not alike:

@@ -1,4 +1,4 @@
-"""Merge methods, one a file: named presets of parts, and methods of their own.
+"""Merge methods, one per file: presets of parts, and methods that are not made of parts.
 
-A new file here is found by itself; see docs/adding.md.
+A new file here is registered automatically; see docs/adding.md.
 """

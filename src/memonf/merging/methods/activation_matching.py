@@ -13,7 +13,7 @@ __all__ = ["ActivationMatching"]
 @METHODS.register("activation_matching")
 @settings_dataclass(**SETTINGS)
 class ActivationMatching(SampledMethod):
-    """Permute each parent's hidden units so that they do what the first's do, where it matters.
+    """Align each parent's hidden units to the first parent's units of similar activations.
 
     Attributes:
         points: Positions at which activations are compared.

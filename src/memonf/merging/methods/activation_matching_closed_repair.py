@@ -14,7 +14,7 @@ __all__ = ["ActivationMatchingClosedRepair"]
 @METHODS.register("activation_matching_closed_repair")
 @settings_dataclass(**SETTINGS)
 class ActivationMatchingClosedRepair(SampledMethod):
-    """Activation matching, then the statistics that the parents' moments foretell."""
+    """Activation matching, then statistics corrected by the parents' moments."""
 
     summary = "activation matching, statistics repaired from the parents' moments, closed form"
     paper = PAPER

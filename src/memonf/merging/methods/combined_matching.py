@@ -18,7 +18,7 @@ __all__ = ["CombinedMatching"]
 @METHODS.register("combined_matching")
 @settings_dataclass(**SETTINGS)
 class CombinedMatching(SampledMethod):
-    """Units are alike if they act alike *and* are wired alike; both count in one objective.
+    """Match units by params and activations in one objective, then average.
 
     Attributes:
         activations: Share of activations in the objective; params have the rest.

@@ -1,11 +1,11 @@
-"""Distillation: a field trained on what the parents say where they saw, never on an image.
+"""Distillation: a field trained on the parents' outputs where they saw, without any image.
 
 Called by ``memonf merge`` as the default. Parents may be of any architecture, size, box and
-background; they are asked one after the other, so that two of them at most are in memory.
+background; they are evaluated one after another, so that at most two of them are in memory.
 
-Three steps: the parents' answers along rays of their own cameras are collected
-(`memonf.merging.distillation`), the start that already answers them best is picked, and the student
-learns them under the trainer's optimisers, together with the space that was seen empty.
+Three steps: the parents' outputs along rays of their own cameras are collected
+(`memonf.merging.distillation`), the start of least error is picked, and the student is trained on
+the outputs, and on the space that was seen empty, with the trainer's optimisers.
 """
 
 from __future__ import annotations
@@ -33,29 +33,29 @@ from ..problem import MergeProblem
 
 __all__ = ["Distill"]
 
-#: How often the student meets each ray: a new ray costs as much as half a step, and up to four
-#: rounds teach as well as new rays do.
+#: How often each ray is used for training: a new ray costs as much as half a step, and up to four
+#: uses train as well as new rays do.
 ROUNDS = 4
 #: With a budget in seconds, the share of it in which lessons are collected.
 COLLECTING = 0.15
-#: Points a step in space that was seen empty.
+#: Points per step in space that was seen empty.
 EMPTY_POINTS = 512
-#: Peak learning rates of Muon and Adam by start: the nearer it is, the less is to be unlearnt.
+#: Peak learning rates of Muon and Adam by start: a better start needs smaller changes.
 RATES = {"parent": (0.01, 8e-3), "merge": (0.02, 8e-3), "scratch": (0.05, 1e-2)}
 WARM_UP = 10
-#: Steps over which the lesson in empty space gains its full weight. Matter first: a fresh network
-#: that is taught emptiness at once never finds thin things.
+#: Steps over which the loss in empty space reaches its full weight. A fresh network that is trained
+#: on empty space from the first step never learns thin structures.
 EMPTY_RAMP = {"parent": 1, "merge": 1, "scratch": 100}
 
 
 @METHODS.register("distill")
 @settings_dataclass(**SETTINGS)
 class Distill(MergeMethod["PreparedLessons"]):
-    """Teach a field, point by point and along rays, what each parent says where it saw.
+    """Train a field, at points and along rays, on each parent's outputs where that parent saw.
 
     Attributes:
         steps: Steps of the student.
-        budget: Seconds for the whole merge instead of steps; what comes out then depends on the
+        budget: Seconds for the whole merge instead of steps; the result then depends on the
             machine.
         rays: Rays drawn for each step, shared among the parents by coefficients and cameras.
         start: Where the student starts: the ``best`` of all parents and their average, ``merge``

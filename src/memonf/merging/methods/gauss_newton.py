@@ -1,13 +1,13 @@
 """Closed form: one linear least-squares problem over all params, without a gradient step.
 
-Symbols: θ params, r(θ) residuals against what the parents say where they saw (`lessons`,
+Symbols: θ params, r(θ) residuals against the parents' outputs where they saw (`lessons`,
 pointwise), J = ∂r/∂θ.
 
-From the parent (or the average) that already answers best, the params move by the δ that solves
-(JᵀJ + λI) δ = −Jᵀr: the point where the network, taken as linear in its params, answers as all
-parents do. The system has as many unknowns as the network has params, so it is solved by conjugate
-gradients, whose products with JᵀJ take one forward and one backward pass. What the linearisation
-misses is caught by trying shorter steps along δ.
+Starting from the parent (or the average) of least error, the params move by the δ that solves
+(JᵀJ + λI) δ = −Jᵀr: the network, linearised in its params, then reproduces all parents. The system
+has as many unknowns as the network has params, so it is solved by conjugate gradients, whose
+products with JᵀJ take one forward and one backward pass. Shorter steps along δ are tried as well,
+because the linearisation is not exact.
 
 Reference:
     Gauss 1809; Hestenes and Stiefel 1952; Pearlmutter 1994, Fast exact multiplication by the
@@ -51,7 +51,7 @@ LENGTHS = (1.0, 0.5, 0.25)
 @METHODS.register("gauss_newton")
 @settings_dataclass(**SETTINGS)
 class GaussNewton(MergeMethod[tuple[MergeProblem, SharedGrid]]):
-    """Solve once for the params that answer as the parents do where they saw.
+    """Solve once for the params that reproduce the parents' outputs where they saw.
 
     Attributes:
         rays: Rays along which the parents are asked, shared by coefficients and cameras.
@@ -68,7 +68,7 @@ class GaussNewton(MergeMethod[tuple[MergeProblem, SharedGrid]]):
     needs_positions = True
     needs_knowledge = True
     function_space = True
-    #: Space that was seen empty is cleared even where the parents are one.
+    #: Space that was seen empty is cleared even if the parents are equal.
     idempotent = False
     symmetric = True
 
@@ -85,17 +85,17 @@ class GaussNewton(MergeMethod[tuple[MergeProblem, SharedGrid]]):
         shares = coefficients.overall
         lesson = join_lessons(ask_parents(problem, shares, shared, self.rays))
         first = problem.parents.facts[0]
-        start, found = pick_start(problem, shares, first.name, first.config, first.aabb, [lesson])
+        field, start = pick_start(problem, shares, first.name, first.config, first.aabb, [lesson])
         empty = shared.empty_points(self.rays // 4, torch.Generator().manual_seed(problem.seed))
         background = torch.tensor(first.record.background).to(first.aabb)
         targets = Targets(lesson, empty, float(shared.grid.cell.min()), background)
-        names = [name for name, _ in start.named_parameters()]
-        solved = solve_params(start, names, targets, self.iterations, self.damping)
-        return solved.params, {"gauss_newton": {**found.described(), "length": solved.length}}
+        names = [name for name, _ in field.named_parameters()]
+        solved = solve_params(field, names, targets, self.iterations, self.damping)
+        return solved.params, {"gauss_newton": {**start.described(), "length": solved.length}}
 
 
 @dataclass(frozen=True)
-class Solved:
+class SolvedParams:
     """Params after one solve.
 
     Attributes:
@@ -109,7 +109,7 @@ class Solved:
 
 def solve_params(
     start: Field, names: list[str], targets: Targets, iterations: int, damping: float
-) -> Solved:
+) -> SolvedParams:
     """Solve the least-squares problem for some of a field's params.
 
     Args:
@@ -126,10 +126,10 @@ def solve_params(
         targets.positions, targets.directions, *targets.sample_terms(EMPTY_SHARE),
         start.activate_density,
     )  # fmt: skip
-    # Along a ray neighbours are alike; each piece is to be a sample of the whole.
+    # Neighbours along a ray are similar; each part should be a random sample of all points.
     order = torch.randperm(len(system.lengths), generator=torch.Generator().manual_seed(0))
     order = order.to(system.lengths.device)
-    pieces = [Piece.of(network, params, system.at(part)) for part in order.split(CHUNK)]
+    pieces = [SystemPart.of(network, params, system.at(part)) for part in order.split(CHUNK)]
     step = conjugate_gradients(pieces, params, iterations, damping)
 
     def error(length: float) -> float:
@@ -140,7 +140,7 @@ def solve_params(
         )
 
     best = min((0.0, *LENGTHS), key=error)
-    return Solved(state | {name: params[name] + best * step[name] for name in names}, best)
+    return SolvedParams(state | {name: params[name] + best * step[name] for name in names}, best)
 
 
 class Raw(nn.Module):
@@ -163,7 +163,7 @@ class Raw(nn.Module):
 
 @dataclass(frozen=True)
 class System:
-    """What raw outputs at some points are to become.
+    """Targets of the raw outputs at some points.
 
     Attributes:
         positions: (points, 3), scene units.
@@ -195,7 +195,7 @@ class System:
 
 
 @dataclass(frozen=True)
-class Piece:
+class SystemPart:
     """Some points of the linearised system.
 
     Products with J and Jᵀ run backwards through two graphs that are kept: of the network at the
@@ -222,7 +222,7 @@ class Piece:
 
     @classmethod
     @torch.enable_grad()
-    def of(cls, network: Raw, params: Params, system: System) -> Piece:
+    def of(cls, network: Raw, params: Params, system: System) -> SystemPart:
         """Linearise at `params`."""
         leaves = {name: value.detach().clone().requires_grad_() for name, value in params.items()}
         outputs = network.at(leaves, system)
@@ -241,11 +241,11 @@ class Piece:
     @torch.enable_grad()
     def pull(self, change: Float[Tensor, "points 4"]) -> Params:
         """Jᵀ times a gradient of the raw outputs."""
-        found = torch.autograd.grad(
+        gradients = torch.autograd.grad(
             (self.outputs * change).sum(), list(self.leaves.values()), retain_graph=True,
             materialize_grads=True,
         )  # fmt: skip
-        return dict(zip(self.leaves, found, strict=True))
+        return dict(zip(self.leaves, gradients, strict=True))
 
     @torch.enable_grad()
     def push(self, vector: Params) -> Float[Tensor, "points 4"]:
@@ -260,7 +260,7 @@ class Piece:
 
 
 def conjugate_gradients(
-    pieces: list[Piece], params: Params, iterations: int, damping: float
+    pieces: list[SystemPart], params: Params, iterations: int, damping: float
 ) -> Params:
     """δ of (JᵀJ + λI) δ = −Jᵀr."""
 

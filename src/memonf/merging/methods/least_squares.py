@@ -1,4 +1,4 @@
-"""Combined matching, then each layer solved for the outputs of the parents that know."""
+"""Combined matching, then each layer solved for the parents' outputs, weighted by trust."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ __all__ = ["LeastSquares"]
 @METHODS.register("least_squares")
 @settings_dataclass(**SETTINGS)
 class LeastSquares(SampledMethod):
-    """Combined matching and REPAIR, then each layer solved for the outputs of those who know.
+    """Combined matching and REPAIR, then each layer solved for the parents' outputs, by trust.
 
     Attributes:
         points: Positions at which layers are compared.

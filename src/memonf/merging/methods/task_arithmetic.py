@@ -1,4 +1,4 @@
-"""Task arithmetic: what the parents learnt since they parted, added to where they began."""
+"""Task arithmetic: the changes of the parents since their common start, added to that start."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What searches for permutations by the midpoint have in common."""
+"""Shared code of the searches for permutations by the midpoint's error."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from ..problem import MergeProblem
 
 __all__ = ["Best", "SearchOutcome", "align_in_turn", "equal_shares", "mixed"]
 
-#: Symmetry elements that lead to the reference, and figures for the report.
+#: Symmetry elements that align a parent to the reference, and figures for the report.
 SearchOutcome: TypeAlias = "tuple[tuple[Element, ...], dict[str, float]]"
 
 
@@ -27,8 +27,8 @@ class Best:
     Attributes:
         error: Its loss.
         element: The element.
-        step: When it was met.
-        first: Loss of the first one offered.
+        step: Step at which it was found.
+        first: Loss of the first element offered.
     """
 
     error: float = float("inf")
@@ -37,18 +37,18 @@ class Best:
     first: float | None = None
 
     def offer(self, error: float, element: Element, step: int) -> None:
-        """Take an element if it is better than all before."""
+        """Keep an element if its error is less than that of all before."""
         self.first = error if self.first is None else self.first
         if error < self.error:
             self.error, self.element, self.step = error, element, step
 
     def figures(self) -> dict[str, float]:
-        """What a report says of it."""
+        """Figures for the report."""
         return {"error_at_start": self.first or 0.0, "error": self.error, "step": self.step}
 
 
 def equal_shares(problem: MergeProblem) -> tuple[float, ...]:
-    """Coefficients of the midpoint. Which of them a merge is made at changes no order."""
+    """Coefficients of the midpoint; the order does not depend on those of the merge."""
     count = len(problem.parents)
     return (1 / count,) * count
 
@@ -58,16 +58,16 @@ def align_in_turn(
     positions: Positions | None,
     search: Callable[[int, Params, Params, float], SearchOutcome],
 ) -> AlignedParents:
-    """Align each parent to the running average, which begins at the first.
+    """Align each parent to the running average, which starts at the first.
 
-    The parents follow in the order of their content, so that the order in which they are given
-    makes no difference.
+    The parents follow in the order of their content hashes, so that the order in which they are
+    given does not matter.
 
     Args:
         problem: The parents.
-        positions: Where activations are looked at.
+        positions: Where activations are sampled.
         search: (number of a parent, params of the average, of the parent, the parent's share in
-            the next average) -> steps that lead the parent to the average, and figures.
+            the next average) -> steps that align the parent to the average, and figures.
     """
     facts, shares = problem.parents.facts, equal_shares(problem)
     others = sorted(range(1, len(facts)), key=lambda number: facts[number].content)
@@ -78,16 +78,16 @@ def align_in_turn(
         params = problem.params[number]
         weight += shares[number]
         share = shares[number] / weight
-        steps[number], found = search(number, merged, params, share)
-        figures.append(found)
+        steps[number], figures_of_parent = search(number, merged, params, share)
+        figures.append(figures_of_parent)
         aligned = apply_steps(params, problem.symmetry, steps[number])
         merged = combine_params([merged, aligned], [1 - share, share])
     return AlignedParents.by_steps(problem, positions, steps, {"alignment": figures})
 
 
-def mixed(ours: Mapping[str, Tensor], theirs: Mapping[str, Tensor], share: float) -> Params:
-    """(1 − share) ours + share theirs; counters are ours."""
+def mixed(one: Mapping[str, Tensor], other: Mapping[str, Tensor], share: float) -> Params:
+    """(1 − share) one + share other; counters are those of `one`."""
     return {
-        name: (1 - share) * tensor + share * theirs[name] if tensor.is_floating_point() else tensor
-        for name, tensor in ours.items()
+        name: (1 - share) * tensor + share * other[name] if tensor.is_floating_point() else tensor
+        for name, tensor in one.items()
     }

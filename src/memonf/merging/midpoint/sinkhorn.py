@@ -1,18 +1,18 @@
-"""Sinkhorn re-basin: soft permutations, learnt by gradient descent and made hard at the end.
+"""Sinkhorn re-basin: soft permutations, optimised by gradient descent and hardened at the end.
 
 Symbols, for one group: X (n, n) scores, τ temperature, S = Sinkhorn(X/τ) soft permutation; A the
 reference, B another parent, S(B) its params with soft units.
 
-Normalising the rows and columns of exp(X/τ) in turn makes a matrix whose rows and columns sum to 1:
-a mixture of permutations, which can be differentiated. All groups are learnt at once, while
-matching by descent places one group with all others held. The cost is the squared distance of S(B)
-to A, or what the midpoint of both gets wrong. Hard permutations are tried on the way, and the one
-of the least cost is kept.
+Normalising the rows and columns of exp(X/τ) in turn gives a matrix whose rows and columns sum to 1:
+a mixture of permutations, which is differentiable. All groups are optimised at once, while matching
+by descent places one group with all others fixed. The cost is the squared distance of S(B) to A, or
+the error of the midpoint of both. Hard permutations are tried during the search, and the one of
+least cost is kept.
 
 Reference:
     Peña et al. 2022, Re-basin via implicit Sinkhorn differentiation, arXiv 2212.12042. Departures:
-    the iterations are differentiated as they are; the midpoint answers what the parents say where
-    they saw; parents are compared free of ReLU scales; only orders are learnt, no signs.
+    the unrolled iterations are differentiated; the midpoint's error is taken against the parents'
+    outputs where they saw; parents are balanced first; only orders are optimised, no signs.
 """
 
 from __future__ import annotations
@@ -42,24 +42,24 @@ __all__ = ["BySinkhorn", "sinkhorn"]
 TRY_EVERY = 5
 #: Score of two units that act the same, at the start.
 CERTAINTY = 10.0
-#: Scores farther below the best of their row, times the temperature, count as never.
+#: Scores more than this times the temperature below the best of their row are clamped.
 DEEPEST = 60.0
 
 
 @dataclass(frozen=True)
 class BySinkhorn(Align):
-    """Learn soft permutations of all layers at once, then harden them.
+    """Optimise soft permutations of all layers at once, then harden them.
 
     Attributes:
-        cost: ``params``: squared distance of the params, which looks at nothing else;
-            ``midpoint``: what the average answers wrong where the parents saw.
-        start: Scores to start from: all alike (``uniform``), or the correlations of what units do
-            where both parents saw (``activations``).
-        steps: Steps of the scores (Adam).
-        rate: Their learning rate.
+        cost: ``params``: squared distance of the params; ``midpoint``: error of the average
+            against the parents' outputs where they saw.
+        start: Initial scores: all equal (``uniform``), or the correlations of activations where
+            both parents saw (``activations``).
+        steps: Optimisation steps of the scores (Adam).
+        rate: Learning rate of the scores.
         temperature: τ: the smaller, the nearer soft permutations are to hard ones.
-        iterations: Times that rows and columns are normalised.
-        rays: Rays along which the parents are asked for the midpoint's cost.
+        iterations: Number of normalisations of rows and columns.
+        rays: Rays along which the parents are evaluated for the midpoint's error.
     """
 
     cost: Literal["params", "midpoint"] = "midpoint"
@@ -78,16 +78,18 @@ class BySinkhorn(Align):
         if self.cost == "midpoint":
             questions = Questions.of(problem, equal_shares(problem), self.rays)
 
-        def search(number: int, ours: Params, theirs: Params, share: float) -> SearchOutcome:
+        def search(
+            number: int, reference_params: Params, other_params: Params, share: float
+        ) -> SearchOutcome:
             if self.start == "activations":
-                start = correlations(problem, positions, number, ours, theirs)
+                start = correlations(problem, positions, number, reference_params, other_params)
             else:
                 device = positions.trust.device
                 start = {
                     group.name: torch.zeros(group.size, group.size, device=device)
                     for group in problem.symmetry.groups
                 }
-            return self.search(problem, questions, start, ours, theirs, share)
+            return self.search(problem, questions, start, reference_params, other_params, share)
 
         return align_in_turn(problem, positions, search)
 
@@ -96,29 +98,32 @@ class BySinkhorn(Align):
         problem: MergeProblem,
         questions: Questions | None,
         start: Mapping[str, Tensor],
-        ours: Params,
-        theirs: Params,
+        reference_params: Params,
+        other_params: Params,
         share: float,
     ) -> SearchOutcome:
-        """The way of one parent to the reference; `share` is its weight in the midpoint."""
+        """The steps of one parent to the reference; `share` is its weight in the midpoint."""
         symmetry = problem.symmetry
-        mine, its = balancing_scales(symmetry, ours), balancing_scales(symmetry, theirs)
-        ours = transform(in_double(ours), symmetry, mine)
-        theirs = transform(in_double(theirs), symmetry, its)
+        reference_balance, other_balance = (
+            balancing_scales(symmetry, reference_params),
+            balancing_scales(symmetry, other_params),
+        )
+        reference_params = transform(in_double(reference_params), symmetry, reference_balance)
+        other_params = transform(in_double(other_params), symmetry, other_balance)
 
         def cost(params: Params) -> Tensor:
             if questions is None:
-                return distance(symmetry, ours, params)
-            return questions.error(mixed(ours, params, share))
+                return distance(symmetry, reference_params, params)
+            return questions.error(mixed(reference_params, params, share))
 
         best = Best()
-        best.offer(float(cost(theirs)), Element(), 0)
+        best.offer(float(cost(other_params)), Element(), 0)
         scores = {name: score.double().requires_grad_() for name, score in start.items()}
 
         def harden(step: int) -> None:
             perms = {name: best_permutation(score) for name, score in scores.items()}
             hard = Element(perms)
-            best.offer(float(cost(transform(theirs, symmetry, hard))), hard, step)
+            best.offer(float(cost(transform(other_params, symmetry, hard))), hard, step)
 
         harden(0)
         optimizer = Adam(scores.values(), self.rate)
@@ -128,27 +133,31 @@ class BySinkhorn(Align):
                     name: sinkhorn(score / self.temperature, self.iterations)
                     for name, score in scores.items()
                 }
-                loss = cost(soft_order(theirs, symmetry, soft))
+                loss = cost(soft_order(other_params, symmetry, soft))
                 loss.backward()
             optimizer.step()
             if step % TRY_EVERY == 0 or step == self.steps:
                 harden(step)
             problem.on_progress(step / self.steps)
-        return (its, best.element, inverse(mine, symmetry)), best.figures()
+        return (other_balance, best.element, inverse(reference_balance, symmetry)), best.figures()
 
 
 def correlations(
-    problem: MergeProblem, positions: Positions, number: int, ours: Params, theirs: Params
+    problem: MergeProblem,
+    positions: Positions,
+    number: int,
+    reference_params: Params,
+    other_params: Params,
 ) -> dict[str, Tensor]:
     """Group -> (units, units), scores from how alike units act where both parents saw."""
     weights = positions.trust[0] * positions.trust[number] + LEAST_WEIGHT
-    networks = problem.field_with(ours), problem.field_with(theirs)
+    networks = problem.field_with(reference_params), problem.field_with(other_params)
     alike = similarities(problem.symmetry, *networks, positions.inputs, weights=weights)
-    return {name: CERTAINTY * found for name, found in alike.items()}
+    return {name: CERTAINTY * matrix for name, matrix in alike.items()}
 
 
 def sinkhorn(scores: Float[Tensor, "units units"], iterations: int) -> Float[Tensor, "units units"]:
-    """A matrix of positive entries whose rows and columns sum to 1, the more so with iterations.
+    """A positive matrix whose rows and columns sum to 1, up to an error that falls with iterations.
 
     Args:
         scores: X/τ; entries of the result grow with them exponentially.
@@ -174,12 +183,13 @@ def soft_order(
 
 
 def distance(
-    symmetry: Symmetry, ours: Mapping[str, Tensor], theirs: Mapping[str, Tensor]
+    symmetry: Symmetry, reference_params: Mapping[str, Tensor], other_params: Mapping[str, Tensor]
 ) -> Tensor:
     """Squared distance of what carries hidden units, each tensor relative to the reference's."""
     names = dict.fromkeys(part.tensor for group in symmetry.groups for part in group.slices)
     parts = [
-        (ours[name] - theirs[name]).square().sum() / ours[name].square().mean().clamp_min(1e-30)
+        (reference_params[name] - other_params[name]).square().sum()
+        / reference_params[name].square().mean().clamp_min(1e-30)
         for name in names
         if not name.endswith(STATISTICS)
     ]

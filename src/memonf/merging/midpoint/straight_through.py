@@ -1,17 +1,18 @@
-"""Straight-through estimation: permutations chosen by how well the midpoint answers.
+"""Straight-through estimation: permutations chosen by the midpoint's error.
 
 Symbols: A the reference, B another parent, L latent params, π the permutation that places B best on
 L, M = (A + π(B)) / 2 the midpoint.
 
 Weight matching places B nearest to A, whatever the average then computes. Here B is placed nearest
-to latent params that begin at A and are moved so that the midpoint answers as the parents do: the
-loss is taken at M, and its gradient goes to L as if π(B) were L. Of all permutations met, the one
-with the least loss is kept; the first is that of weight matching. Where on the way between the
-parents a merge is wanted makes no difference to the order, as in the paper.
+to latent params that start at A and are optimised so that the midpoint reproduces the parents'
+outputs: the loss is taken at M, and its gradient goes to L as if π(B) were L. Of all permutations
+tried, the one with the least loss is kept; the first is that of weight matching. The coefficients
+of the later merge do not change the order, as in the paper.
 
 Reference:
     Ainsworth et al. 2022, Git Re-Basin, arXiv 2209.04836, section 3.3. Departures: the loss is
-    what the parents say where they saw, not data; descents start from the permutation before.
+    taken against the parents' outputs where they saw, not data; descents start from the previous
+    permutation.
 """
 
 from __future__ import annotations
@@ -37,15 +38,15 @@ __all__ = ["ByStraightThrough"]
 
 @dataclass(frozen=True)
 class ByStraightThrough(Align):
-    """Search the permutations near weight matching for the one whose midpoint answers best.
+    """Search the permutations near weight matching for the one of least midpoint error.
 
     Attributes:
-        start: Where the latent params begin: at the ``reference``, so that weight matching is the
-            first permutation met, or at the other parent as activation matching places it
+        start: Initial latent params: the ``reference``, so that weight matching is the first
+            permutation tried, or the other parent as activation matching aligns it
             (``activations``).
-        steps: Permutations that are tried for each parent.
+        steps: Number of permutations that are tried for each parent.
         rate: Learning rate of the latent params (Adam).
-        rays: Rays along which the parents are asked, shared by their cameras.
+        rays: Rays along which the parents are evaluated, shared by their cameras.
     """
 
     start: Literal["activations", "reference"] = "activations"
@@ -61,9 +62,11 @@ class ByStraightThrough(Align):
         if self.start == "activations":
             starts = ByActivations().align(problem, positions)
 
-        def search(number: int, ours: Params, theirs: Params, share: float) -> SearchOutcome:
-            start = ours if starts is None else starts.params[number]
-            return self.search(problem, questions, start, ours, theirs, share)
+        def search(
+            number: int, reference_params: Params, other_params: Params, share: float
+        ) -> SearchOutcome:
+            start = reference_params if starts is None else starts.params[number]
+            return self.search(problem, questions, start, reference_params, other_params, share)
 
         aligned = align_in_turn(problem, positions, search)
         figures = {} if starts is None else starts.figures
@@ -74,15 +77,15 @@ class ByStraightThrough(Align):
         problem: MergeProblem,
         questions: Questions,
         start: Params,
-        ours: Params,
-        theirs: Params,
+        reference_params: Params,
+        other_params: Params,
         share: float,
     ) -> SearchOutcome:
-        """The way of one parent to the reference; `share` is its weight in the midpoint."""
+        """The steps of one parent to the reference; `share` is its weight in the midpoint."""
         symmetry = problem.symmetry
         matcher = Matcher(seed=problem.seed)
-        mine, ours = matcher.balanced(symmetry, ours)
-        its, theirs = matcher.balanced(symmetry, theirs)
+        reference_balance, reference_params = matcher.balanced(symmetry, reference_params)
+        other_balance, other_params = matcher.balanced(symmetry, other_params)
         latent = differentiable(matcher.balanced(symmetry, start)[1])
         learnt = list(learnable(latent).values())
         optimizer = Adam(learnt, self.rate)
@@ -90,22 +93,22 @@ class ByStraightThrough(Align):
         placements = None
         for step in range(self.steps):
             now = {name: tensor.detach() for name, tensor in latent.items()}
-            agreement = matcher.agreement(symmetry, now, theirs)
+            agreement = matcher.agreement(symmetry, now, other_params)
             placements = matcher.solve(agreement, placements).placements
             element = agreement.element(placements)
-            placed = transform(theirs, symmetry, element)
+            placed = transform(other_params, symmetry, element)
             with torch.enable_grad():
                 through = {
                     name: placed[name] + (tensor - now[name]) for name, tensor in latent.items()
                 }
-                error = questions.error(mixed(ours, through, share))
+                error = questions.error(mixed(reference_params, through, share))
                 gradients = torch.autograd.grad(error, learnt, allow_unused=True)
             best.offer(float(error.detach()), element, step)
             for tensor, gradient in zip(learnt, gradients, strict=True):
                 tensor.grad = gradient
             optimizer.step()
             problem.on_progress((step + 1) / self.steps)
-        return (its, best.element, inverse(mine, symmetry)), best.figures()
+        return (other_balance, best.element, inverse(reference_balance, symmetry)), best.figures()
 
 
 def differentiable(params: Mapping[str, Tensor]) -> Params:
