@@ -319,10 +319,11 @@ class Cameras:
         off = ((there - seen) * self.intrinsics[views, :2]).abs().amax(1)
         return ~(off.view(len(self), -1).amax(1) < 0.5)
 
-    def view_rays(self, view: int) -> Rays:
-        """All rays of one view, row by row: (height * width) of them."""
+    def view_rays(self, view: int, part: range | None = None) -> Rays:
+        """Rays of one view, row by row: of all pixels (height * width), or of a part of them."""
         width, height = self.size(view)
-        pixels = torch.arange(height * width, device=self.camera_to_world.device)
+        part = range(height * width) if part is None else part
+        pixels = torch.arange(part.start, part.stop, device=self.camera_to_world.device)
         return self.rays(torch.full_like(pixels, view), pixels // width, pixels % width)
 
 

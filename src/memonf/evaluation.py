@@ -13,6 +13,7 @@ import torch
 from .cameras import Cameras
 from .data import Scene, Views
 from .data.background import colour_text
+from .devices import check_memory
 from .errors import InputError
 from .metrics import psnr, ssim
 from .perceptual import Lpips
@@ -20,6 +21,10 @@ from .rendering import RadianceField, Renderer
 from .typing import Float, Tensor
 
 __all__ = ["Scores", "ViewScore", "barrier", "evaluate", "scored_views", "spread"]
+
+
+#: Bytes of each ray of a picture: colour, opacity and depth, while strips are joined.
+RAY_BYTES = 44
 
 
 @dataclass(frozen=True)
@@ -109,6 +114,7 @@ def evaluate(
     background = torch.tensor(field.record.background)
     if only is not None:
         views = views[[index for index, name in enumerate(views.names) if name in only]]
+    check_supersampling(views.cameras, supersample, field.aabb.device)
     networks = {name: Lpips.load(name) for name in lpips}
     if renderer is None:
         renderer = Renderer.of(field)
@@ -209,12 +215,22 @@ def sizes_in_words(cameras: Cameras) -> str:
     return one if len(sizes) == 1 else f"{len(sizes)} sizes from {one} to {wide}x{high}"
 
 
+def check_supersampling(cameras: Cameras, supersample: int, device: torch.device) -> None:
+    """Refuse pictures that do not fit into memory with so many rays a pixel.
+
+    Raises:
+        InputError: Too many.
+    """
+    if supersample < 1:
+        raise InputError(f"supersample: expected at least 1, received {supersample}")
+    area = max(map(math.prod, cameras.distinct_sizes)) * supersample**2
+    check_memory(RAY_BYTES * area, f"--supersample {supersample}", "ask for less of it", device)
+
+
 def box_filtered(
     renderer: Renderer, camera: Cameras, supersample: int
 ) -> Float[Tensor, "height width 3"]:
     """Picture of one camera whose pixels are means of several rays."""
-    if supersample < 1:
-        raise InputError(f"supersample: expected at least 1, received {supersample}")
     width, height = camera.size(0)
     fine = camera.resized(width * supersample, height * supersample)
     picture = renderer.view(fine, 0).rgb

@@ -1,10 +1,10 @@
 """Writing results so that nothing is ever half-written, and nothing but a regular file is replaced.
 
-A result is written to a temporary file beside its place, then renamed over it. Symbolic links are
-followed first, so that the link stays and its target is replaced (or created, if it is missing).
-Devices, pipes, sockets and folders are refused, as is a ring of links. The permissions of a file
-that is replaced are kept, its owner too where the system allows; another hard link of it keeps the
-old content.
+A result is written into a temporary folder beside its place, then renamed over it. Symbolic links
+are followed first, so that the link stays and its target is replaced (or created, if it is
+missing). Devices, pipes, sockets and folders are refused, as is a ring of links. The permissions of
+a file that is replaced are kept, its owner too where the system allows; another hard link of it
+keeps the old content.
 
 Verbs find out before long work whether their outputs can be written: `check_writable` for files,
 `check_folder` for folders that results are added to, `check_fresh_folder` for new folders.
@@ -51,7 +51,7 @@ KINDS = {
 }
 #: Characters of the name that a temporary file keeps, so that long names stay within the limit.
 KEPT_NAME, KEPT_ENDING = 32, 16
-#: Temporary files and folders of results that are being written.
+#: Temporary folders of results that are being written.
 unfinished: set[Path] = set()
 umask_lock = threading.Lock()
 
@@ -117,7 +117,7 @@ def same_place(one: str | os.PathLike[str], other: str | os.PathLike[str]) -> bo
 def replacing(path: str | os.PathLike[str]) -> Iterator[Path]:
     """Hand out a temporary path beside `path`; rename it over `path` if the block succeeds.
 
-    On any failure the temporary file is removed and an existing `path` stays as it was.
+    On any failure what was written is removed and an existing `path` stays as it was.
 
     Raises:
         OutputError: `path` is no regular file (see `destination`), its folder cannot be made or
@@ -125,26 +125,15 @@ def replacing(path: str | os.PathLike[str]) -> Iterator[Path]:
     """
     target = Path(path)
     end = destination(target)
-    temporary: Path | None = None
-    try:
-        with reported(target, "make room or choose another place; nothing was changed"):
-            end.parent.mkdir(parents=True, exist_ok=True)
-            suffix = end.suffix if len(os.fsencode(end.suffix)) <= KEPT_ENDING else ""
-            handle, name = tempfile.mkstemp(
-                dir=end.parent, prefix=f".{shortened(end.stem)}.", suffix=suffix
-            )
-            os.close(handle)
-            temporary = Path(name)
-            unfinished.add(temporary)
-            yield temporary
-            with temporary.open("rb") as written:
-                os.fsync(written.fileno())
-            take_permissions(temporary, end, 0o666)
-            temporary.replace(end)
-    finally:
-        if temporary is not None:
-            temporary.unlink(missing_ok=True)
-            unfinished.discard(temporary)
+    suffix = end.suffix if len(os.fsencode(end.suffix)) <= KEPT_ENDING else ""
+    with folder_beside(target, end) as folder:
+        # In a folder of its own: writers may make temporary files beside theirs.
+        temporary = folder / f"new{suffix}"
+        yield temporary
+        with temporary.open("rb") as written:
+            os.fsync(written.fileno())
+        take_permissions(temporary, end, 0o666)
+        temporary.replace(end)
 
 
 @contextmanager
@@ -158,27 +147,38 @@ def replacing_folder(path: str | os.PathLike[str]) -> Iterator[Path]:
     """
     target = Path(path)
     end = destination(target, folder=True)
-    temporary: Path | None = None
+    with folder_beside(target, end) as folder:
+        yield folder
+        take_permissions(folder, end, 0o777)
+        folder.replace(end)
+
+
+@contextmanager
+def folder_beside(target: Path, end: Path) -> Iterator[Path]:
+    """A temporary folder, private, beside the place of a result; removed at the end.
+
+    Args:
+        target: What messages call the result.
+        end: Its place.
+    """
+    folder: Path | None = None
     try:
         with reported(target, "make room or choose another place; nothing was changed"):
             end.parent.mkdir(parents=True, exist_ok=True)
-            prefix = f".{shortened(end.name)}."
-            temporary = Path(tempfile.mkdtemp(dir=end.parent, prefix=prefix))
-            unfinished.add(temporary)
-            yield temporary
-            take_permissions(temporary, end, 0o777)
-            temporary.replace(end)
+            prefix = f".{shortened(end.stem)}."
+            folder = Path(tempfile.mkdtemp(dir=end.parent, prefix=prefix))
+            unfinished.add(folder)
+            yield folder
     finally:
-        if temporary is not None:
-            shutil.rmtree(temporary, ignore_errors=True)
-            unfinished.discard(temporary)
+        if folder is not None:
+            shutil.rmtree(folder, ignore_errors=True)
+            unfinished.discard(folder)
 
 
 def remove_unfinished() -> None:
-    """Remove all temporary files, before the process ends without unwinding."""
+    """Remove what is half-written, before the process ends without unwinding."""
     for path in tuple(unfinished):
-        with suppress(OSError):
-            shutil.rmtree(path) if path.is_dir() else path.unlink()
+        shutil.rmtree(path, ignore_errors=True)
 
 
 def shortened(name: str) -> str:
@@ -199,6 +199,7 @@ def take_permissions(temporary: Path, end: Path, fresh: int) -> None:
     except FileNotFoundError:
         temporary.chmod(fresh & ~current_umask())
         return
+    temporary.chmod(0o600 if temporary.is_file() else 0o700)
     own = temporary.stat()
     if hasattr(os, "chown") and (own.st_uid, own.st_gid) != (state.st_uid, state.st_gid):
         with suppress(OSError):  # only some users may give a file away

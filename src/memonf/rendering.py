@@ -232,11 +232,14 @@ class Renderer:
 
         A caller may stop early, for example when the camera has moved.
         """
-        rays = cameras.to(self.grid.aabb.device).view_rays(view)
-        for start in range(0, len(rays), rays_at_once):
+        cameras = cameras.to(self.grid.aabb.device)
+        width, height = cameras.size(view)
+        area = width * height
+        for start in range(0, area, rays_at_once):
             with torch.no_grad():
+                pixels = range(start, min(start + rays_at_once, area))
                 part = render_rays(
-                    self.field, rays[start : start + rays_at_once], self.grid, self.march,
+                    self.field, cameras.view_rays(view, pixels), self.grid, self.march,
                     self.background, near=self.near, far=self.far,
                 )  # fmt: skip
             yield part

@@ -9,11 +9,8 @@ so: fields of radiance, and those beyond.
 from __future__ import annotations
 
 import json
-import signal
-import threading
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Protocol, TypeVar
 
@@ -23,6 +20,7 @@ from .checkpoint import save
 from .errors import InputError
 from .fields import Field
 from .files import check_writable, destination, write_tensors
+from .interrupts import deferred, finishing
 from .training import INITIAL_PARAMS
 from .typing import PathLike, Tensor
 
@@ -41,6 +39,10 @@ Progress = TypeVar("Progress", covariant=True)
 
 class Steps(Protocol[Progress]):
     """A training that advances step by step, with a state between any two."""
+
+    #: Asked within long steps; a step that is to stop leaves all as it was before it and raises
+    #: `KeyboardInterrupt`.
+    stop: Callable[[], bool]
 
     @property
     def field(self) -> Field:
@@ -110,15 +112,22 @@ def train_to_file(
     if resume and state.exists():
         restore_state(trainer, state)
     saved = time.monotonic()
-    with deferred_interrupts() as interrupted:
+    with deferred() as interrupted:
+        trainer.stop = lambda: bool(interrupted)
         while not trainer.done:
-            progress = trainer.step()
-            if on_step is not None:
-                on_step(progress)
+            try:
+                progress = trainer.step()
+            except KeyboardInterrupt:
+                if not interrupted:
+                    raise
+            else:
+                if on_step is not None:
+                    on_step(progress)
             while paused() and not interrupted:
                 time.sleep(PAUSE)
             if interrupted or time.monotonic() - saved > INTERVAL:
-                save_state(trainer, state)
+                with finishing():
+                    save_state(trainer, state)
                 saved = time.monotonic()
             if interrupted:
                 raise KeyboardInterrupt
@@ -126,26 +135,6 @@ def train_to_file(
     save(field, out)
     destination(state).unlink(missing_ok=True)
     return field
-
-
-@contextmanager
-def deferred_interrupts() -> Iterator[list[int]]:
-    """Collect Ctrl-C and a polite kill instead of raising them: a step must not be torn apart.
-
-    The list is filled with the signals that came. Outside the main thread, where Python delivers no
-    signals, it stays empty.
-    """
-    came: list[int] = []
-    if threading.current_thread() is not threading.main_thread():
-        yield came
-        return
-    watched = (signal.SIGINT, signal.SIGTERM)
-    before = [signal.signal(number, lambda got, frame: came.append(got)) for number in watched]
-    try:
-        yield came
-    finally:
-        for number, handler in zip(watched, before, strict=True):
-            signal.signal(number, handler)
 
 
 def run_settings(trainer: Steps[Any]) -> dict[str, Any]:

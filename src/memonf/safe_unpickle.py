@@ -17,9 +17,11 @@ import re
 from collections.abc import Callable, Hashable, Mapping
 from dataclasses import dataclass
 from io import BytesIO
-from typing import IO, Any, TypeAlias
+from typing import IO, Any, TypeAlias, cast
 
 import numpy as np
+
+from .errors import shown
 
 __all__ = [
     "BUILDERS",
@@ -28,7 +30,7 @@ __all__ = [
     "PickledObject",
     "Stream",
     "load_arrays",
-    "shown",
+    "short",
     "unpickle",
 ]
 
@@ -43,15 +45,16 @@ COPIES, SMALL = 8, 1 << 16
 #: Modules that Python 2 called otherwise.
 OLD_MODULES = {"__builtin__": "builtins", "copy_reg": "copyreg"}
 MOST_AXES = 16
+#: Characters of a name that messages have.
+MOST_SHOWN = 80
 #: Kinds and sizes of numbers in arrays: bool, int, unsigned, float, complex.
 NUMBERS = re.compile(r"[<>=|]?[biufc?](1|2|4|8|16)?")
 
 
-def shown(name: object) -> str:
-    """A name out of a file as it may be printed: short, without control characters."""
-    text = str(name)
-    text = "".join(char if char.isprintable() else "?" for char in text[:200])
-    return text if len(text) <= 80 else f"{text[:77]}..."
+def short(name: object) -> str:
+    """A name out of a file as messages have it: on one line, not too long."""
+    text = shown(str(name)[:MOST_SHOWN])
+    return text if len(str(name)) <= MOST_SHOWN else f"{text}..."
 
 
 @dataclass(frozen=True)
@@ -67,7 +70,7 @@ class Name:
     name: str
 
     def __str__(self) -> str:
-        return shown(f"{self.module}.{self.name}")
+        return short(f"{self.module}.{self.name}")
 
 
 class PickledObject:
@@ -112,7 +115,7 @@ class ArrayType(PickledObject):
         if isinstance(self.state, tuple) and len(self.state) > 1 and self.state[1] in tuple("<>|="):
             order = self.state[1]
         if not isinstance(code, str) or not NUMBERS.fullmatch(code):
-            raise ValueError(f"an array of `{shown(code)}`, which are no numbers")
+            raise ValueError(f"an array of `{short(code)}`, which are no numbers")
         return np.dtype(order + code.lstrip("<>=|") if order else code)
 
 
@@ -143,7 +146,7 @@ def numpy_array(content: Any, dtype: Any, shape: Any, order: str) -> np.ndarray 
 def whole(value: Any) -> int:
     """A whole number >= 0 of a shape."""
     if not isinstance(value, int) or isinstance(value, bool) or value < 0:
-        raise ValueError(f"a length of {shown(repr(value))}")
+        raise ValueError(f"a length of {short(repr(value))}")
     return value
 
 
@@ -277,7 +280,7 @@ class Machine:
         Raises:
             pickle.UnpicklingError: The pickle is broken, or too long.
         """
-        for count, (opcode, argument, _) in enumerate(pickletools.genops(stream)):
+        for count, (opcode, argument, _) in enumerate(pickletools.genops(cast(IO[bytes], stream))):
             if count > MOST_OPCODES:
                 raise pickle.UnpicklingError(f"more than {MOST_OPCODES} opcodes")
             name = opcode.name
@@ -349,7 +352,7 @@ class Machine:
         try:
             return builder(*args)
         except Exception as error:
-            return PickledObject(kind, args, reason=shown(error) or type(error).__name__)
+            return PickledObject(kind, args, reason=short(error) or type(error).__name__)
 
     def count(self, args: tuple[Any, ...]) -> None:
         """Add up what builders copy: a pickle can have one long list copied a million times."""
@@ -378,7 +381,7 @@ class Machine:
             _, shape, dtype, fortran, content = state
             return numpy_array(content, dtype, shape, "F" if fortran else "C")
         except Exception as error:
-            return PickledObject(value.kind, reason=shown(error) or type(error).__name__)
+            return PickledObject(value.kind, reason=short(error) or type(error).__name__)
 
     def append(self, values: list[Any]) -> None:
         """Opcodes APPEND, APPENDS and ADDITEMS."""

@@ -9,9 +9,10 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
-from typing import TypeAlias
+from typing import Annotated, TypeAlias
 
 from jaxtyping import Bool, Float, Int, UInt8
+from pydantic import Field as Limits
 from torch import Tensor
 
 __all__ = [
@@ -21,9 +22,13 @@ __all__ = [
     "Float",
     "Int",
     "PathLike",
+    "Seed",
     "Tensor",
     "UInt8",
 ]
+
+#: Seed of random choices; those that are derived from it by adding still have 64 bits.
+Seed: TypeAlias = Annotated[int, Limits(ge=-(1 << 62), le=1 << 62)]
 
 PathLike: TypeAlias = "str | os.PathLike[str]"
 

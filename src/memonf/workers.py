@@ -15,6 +15,7 @@ import torch
 
 from .allocator import keep_freed_memory
 from .devices import cores
+from .interrupts import finishing, watch_worker, worker_busy
 
 __all__ = ["Observer", "Workers", "default_workers", "report"]
 
@@ -44,11 +45,13 @@ def begin_worker(messages: Any) -> None:
     _messages = messages
     torch.set_num_threads(1)
     keep_freed_memory()
+    watch_worker()
 
 
 def run_job(job: Any) -> Any:
     """Run any job in a worker."""
-    return job.run()
+    with worker_busy():
+        return job.run()
 
 
 class Workers:
@@ -66,10 +69,11 @@ class Workers:
         return self
 
     def __exit__(self, kind: Any, error: Any, trace: Any) -> None:
-        if kind is not None:
-            for process in list((self.pool._processes or {}).values()):
-                process.terminate()  # SIGTERM: a training saves its state
-        self.pool.shutdown(wait=True, cancel_futures=True)
+        with finishing():
+            if kind is not None:
+                for process in list((self.pool._processes or {}).values()):
+                    process.terminate()  # SIGTERM: a training saves its state
+            self.pool.shutdown(wait=True, cancel_futures=True)
 
     def run(
         self,

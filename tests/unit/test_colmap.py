@@ -19,6 +19,7 @@ from capture_files import (
     world_cameras,
     write_pictures,
 )
+from PIL import Image
 
 import memonf
 from memonf.cameras import Cameras
@@ -89,3 +90,71 @@ def test_broken_colmap_models_are_refused(file: str, keep: int, tmp_path: Path) 
     (folder / file).write_bytes((1 << 40).to_bytes(8, "little") + content[8:])
     with pytest.raises(DataError, match=r"COLMAP model|counts are not true"):
         memonf.load_scene(tmp_path)
+
+
+def write_model(folder: Path, kind: str) -> None:
+    folder.mkdir(parents=True, exist_ok=True)
+    getattr(colmap_model(world_cameras(), "OPENCV"), f"write_{kind}")(folder)
+
+
+@pytest.mark.parametrize("points", ["missing", "empty"])
+@pytest.mark.parametrize("kind", ["binary", "text"])
+@pytest.mark.parametrize("place", ["sparse", "sparse/0", "."])
+def test_points_are_not_needed(points: str, kind: str, place: str, tmp_path: Path) -> None:
+    write_model(tmp_path / place, kind)
+    write_pictures(tmp_path / "images")
+    (file,) = (tmp_path / place).glob("points3D.*")
+    file.unlink()
+    if points == "empty":
+        file.touch()
+    assert_same_rays(all_cameras(tmp_path), world_cameras(), 1e-5)
+
+
+@pytest.mark.parametrize("kind", ["binary", "text"])
+@pytest.mark.parametrize("name", ["my photo {}.png", "a  b/IMG {} (1).png", "ä b {}.png"])
+def test_names_of_pictures_may_have_spaces(kind: str, name: str, tmp_path: Path) -> None:
+    """pycolmap writes them, and of a text reads the first word alone."""
+    model = colmap_model(world_cameras(), "OPENCV")
+    images = tmp_path / "images"
+    write_pictures(images)
+    for view in range(VIEWS):
+        target = images / name.format(view)
+        target.parent.mkdir(exist_ok=True)
+        (images / f"view_{view}.png").rename(target)
+        model.images[view + 1].name = name.format(view)
+    (tmp_path / "sparse").mkdir()
+    getattr(model, f"write_{kind}")(tmp_path / "sparse")
+    assert_same_rays(all_cameras(tmp_path), world_cameras(), 1e-5)
+
+
+@pytest.mark.parametrize("folder", ["images_2", "images_8"])
+def test_smaller_pictures_alone_are_read_and_said(folder: str, tmp_path: Path) -> None:
+    write_model(tmp_path / "sparse" / "0", "binary")
+    write_pictures(tmp_path / folder)
+    (tmp_path / "images_16").mkdir()
+    for file in (tmp_path / folder).iterdir():
+        Image.open(file).resize((WIDTH // 2, HEIGHT // 2)).save(file)
+    scene = memonf.load_scene(tmp_path)
+    assert f"pictures from `{folder}`, intrinsics follow their size" in scene.notes
+    assert_same_rays(all_cameras(tmp_path), world_cameras().resized(WIDTH // 2, HEIGHT // 2), 1e-5)
+
+
+def test_pictures_beside_the_model_and_links_to_them(tmp_path: Path) -> None:
+    write_model(tmp_path / "flat", "binary")
+    write_pictures(tmp_path / "flat")
+    assert_same_rays(all_cameras(tmp_path / "flat"), world_cameras(), 1e-5)
+    write_model(tmp_path / "linked" / "sparse", "binary")
+    (tmp_path / "linked" / "images").symlink_to(Path("..") / "flat")
+    assert_same_rays(all_cameras(tmp_path / "linked"), world_cameras(), 1e-5)
+
+
+def test_no_picture_of_a_model_is_named(tmp_path: Path) -> None:
+    write_model(tmp_path / "sparse" / "0", "text")
+    with pytest.raises(
+        DataError,
+        match=r"none of the 9 images named in sparse/0/images.txt exist \(first: view_0.png, ",
+    ):
+        memonf.load_scene(tmp_path)
+    write_pictures(tmp_path / "images")
+    (tmp_path / "images" / "view_2.png").unlink()
+    assert any("view_2.png" in note for note in memonf.load_scene(tmp_path).notes)

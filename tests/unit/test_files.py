@@ -108,7 +108,7 @@ def test_links_stay_and_their_targets_are_replaced(tmp_path: Path) -> None:
     with pytest.raises(UnicodeEncodeError):
         write_text(link, "half\ud800")
     with replacing(link) as temporary:
-        assert temporary.parent == target.parent  # the rename is one within a folder
+        assert temporary.parent.parent == target.parent  # the rename is one within a folder
         temporary.write_text("new")
     assert target.read_text() == "new"
     assert [path.name for path in target.parent.iterdir()] == ["target.txt"]

@@ -6,11 +6,13 @@ The names are those that people report: from Windows, with another root, convert
 from __future__ import annotations
 
 import json
+import math
 import unicodedata
 from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from capture_files import (
     HEIGHT,
     VIEWS,
@@ -244,4 +246,42 @@ def test_masks_are_found_as_pictures_are(capture: Path) -> None:
     assert memonf.load_scene(capture).split("train").masks is not None
     (capture / "masks" / "view_4.png").unlink()
     with pytest.raises(DataError, match=r"frame 4: mask `D:.*view_4.PNG` is not there"):
+        memonf.load_scene(capture)
+
+
+@pytest.mark.parametrize("what", ["x", "y", "both", "one focal", "focal", "w", "h"])
+def test_a_size_that_is_not_there_is_that_of_the_pictures(what: str, capture: Path) -> None:
+    """As instant-ngp and nerfstudio read a field of view, and a file of one focal length."""
+    focal = 20.0
+    angles = {
+        axis: 2 * math.atan(0.5 * side / focal)
+        for axis, side in (("camera_angle_x", WIDTH), ("camera_angle_y", HEIGHT))
+    }
+    given = {
+        "x": {"camera_angle_x": angles["camera_angle_x"]},
+        "y": {"camera_angle_y": angles["camera_angle_y"]},
+        "both": angles,
+        "one focal": {"fl_x": focal},
+        "focal": {"fl_x": focal, "fl_y": focal},
+        "w": {**angles, "w": 2 * WIDTH},
+        "h": {"fl_y": 2 * focal, "h": 2 * HEIGHT},
+    }[what]
+    content = json.loads((capture / "transforms.json").read_text())
+    for key in ("w", "h"):
+        del content[key]
+    for frame in content["frames"]:
+        for key in set(frame) - {"file_path", "transform_matrix"}:
+            del frame[key]
+    (capture / "transforms.json").write_text(json.dumps({**content, **given}))
+    found = all_cameras(capture)
+    assert found.size(0) == (WIDTH, HEIGHT)
+    expected = torch.tensor([focal, focal, WIDTH / 2, HEIGHT / 2])
+    torch.testing.assert_close(found.intrinsics, expected.expand(VIEWS, 4))
+
+
+def test_the_picture_of_a_broken_pose_is_named(capture: Path) -> None:
+    content = json.loads((capture / "transforms.json").read_text())
+    content["frames"][4]["transform_matrix"][1][3] = float("nan")
+    (capture / "transforms.json").write_text(json.dumps(content))
+    with pytest.raises(DataError, match=r"images/view_4.png: its pose holds numbers that are not"):
         memonf.load_scene(capture)

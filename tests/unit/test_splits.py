@@ -19,7 +19,7 @@ import memonf
 from memonf.cameras import Cameras, turntable
 from memonf.cli import main
 from memonf.data import Scene, Views
-from memonf.data.splits import view_names
+from memonf.data.view_names import view_names
 from memonf.errors import DataError
 from memonf.export.transforms import file_names, transforms, write_data_set
 
@@ -283,8 +283,10 @@ def test_views_in_both_lists_are_not_trained_on(capture: Path) -> None:
 @pytest.mark.parametrize(
     ("listed", "expected", "words"),
     [
-        ({"test": NAMES[8:]}, {"train": 8, "test": 4}, "8 frames that are in no list"),
-        ({"train": NAMES[:8]}, {"train": 8, "test": 4}, "are held out"),
+        ({"test": NAMES[8:]}, {"train": 8, "test": 4},
+         "8 frames are in no list of names: trained on"),
+        ({"train": NAMES[:8]}, {"train": 8, "test": 4},
+         "4 frames are in no list of names: held out"),
         ({"train": NAMES[:6], "test": NAMES[8:]}, {"train": 6, "test": 4},
          "2 frames are in no list of names, left out: images/06.png, images/07.png"),
         ({"train": NAMES, "test": [], "val": []}, {"train": 12}, "no view is held out"),

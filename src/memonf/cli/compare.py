@@ -6,7 +6,9 @@ import json
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Annotated
 
+from pydantic import Field as Limits
 from rich.table import Table
 
 from ..devices import pick_device
@@ -63,20 +65,20 @@ class Compare(FromData):
 
     out: ResultsFolder
     groups: tuple[str, str] = HALVES[0]
-    seeds: int = CompareSettings.seeds
+    seeds: Annotated[int, Limits(ge=1, le=1000)] = CompareSettings.seeds
     quick: Switch = False
     methods: tuple[str, ...] = ()
     field: str = CompareSettings.field
     without_batch_norm: Switch = False
     without_joint: Switch = False
     without_yardsticks: Switch = False
-    distill_steps: int = DISTILL_STEPS
-    overlap: float = CompareSettings.overlap
-    most_views: int = CompareSettings.most_views or 0
-    frames: int = CompareSettings.frames
-    size: int = CompareSettings.size
-    curve_points: int = CompareSettings.curve_points
-    workers: int | None = None
+    distill_steps: Annotated[int, Limits(ge=1, le=10_000_000)] = DISTILL_STEPS
+    overlap: Annotated[float, Limits(ge=0, le=180)] = CompareSettings.overlap
+    most_views: Annotated[int, Limits(ge=0)] = CompareSettings.most_views or 0
+    frames: Annotated[int, Limits(ge=0, le=1000)] = CompareSettings.frames
+    size: Annotated[int, Limits(ge=8, le=1024)] = CompareSettings.size
+    curve_points: Annotated[int, Limits(ge=0, le=1001)] = CompareSettings.curve_points
+    workers: Annotated[int, Limits(ge=1, le=256)] | None = None
 
 
 def run(args: Sequence[str]) -> None:
@@ -85,10 +87,6 @@ def run(args: Sequence[str]) -> None:
     options = parse(
         with_settings(Compare, train=TrainSettings, config=config), "compare", args, EXAMPLES
     )
-    if options.seeds < 1:
-        raise InputError(f"--seeds: expected at least 1, received {options.seeds}")
-    if options.distill_steps < 1:
-        raise InputError(f"--distill-steps: expected at least 1, received {options.distill_steps}")
     if options.place not in ("auto", "keep"):
         raise InputError(f"--place: expected auto or keep, received `{options.place}`")
     device = str(pick_device(options.device))

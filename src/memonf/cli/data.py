@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import tyro
+from pydantic import Field as Limits
 
 from ..data import Background, Scene, load_scene
 from ..errors import InputError
@@ -16,8 +17,9 @@ from ..evaluation import sizes_in_words
 from ..export.survey import draw_survey, survey
 from ..export.transforms import write_data_set
 from ..files import check_fresh_folder
+from ..typing import Seed
 from .data_options import chosen_place
-from .options import Common, NewFile, ResultsFolder, parse
+from .options import Common, Finite, NewFile, ResultsFolder, parse
 from .terminal import say
 
 __all__ = ["run"]
@@ -57,13 +59,13 @@ class Data(Common):
     data: Annotated[str, tyro.conf.Positional]
     png: NewFile | None = None
     groups: tuple[str, ...] = ("front", "rear")
-    overlap: float = 0.0
+    overlap: Annotated[float, Limits(ge=0, le=180)] = 0.0
     out: ResultsFolder | None = None
-    front: Annotated[tuple[float, float] | None, tyro.conf.arg(metavar="X Y")] = None
+    front: Annotated[tuple[Finite, Finite] | None, tyro.conf.arg(metavar="X Y")] = None
     place: str = "auto"
-    half_side: float | None = None
+    half_side: Annotated[float, Limits(gt=0, le=1e12)] | None = None
     background: Background = "auto"
-    seed: int = 0
+    seed: Seed = 0
 
 
 def run(args: Sequence[str]) -> None:

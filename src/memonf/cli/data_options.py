@@ -6,13 +6,14 @@ from dataclasses import dataclass
 from typing import Annotated
 
 import tyro
+from pydantic import Field as Limits
 
 from ..checkpoint import load
 from ..data import Background, Place, Scene, load_scene
 from ..errors import InputError
 from ..fields import FIELDS, Field
 from ..training import BACKGROUND, GIVEN
-from .options import Common
+from .options import Common, Finite
 
 __all__ = ["FromData", "chosen_place", "radiance_field", "radiance_fields"]
 
@@ -50,9 +51,9 @@ class FromData(Common):
     """
 
     data: str
-    front: Annotated[tuple[float, float] | None, tyro.conf.arg(metavar="X Y")] = None
+    front: Annotated[tuple[Finite, Finite] | None, tyro.conf.arg(metavar="X Y")] = None
     place: str = "auto"
-    half_side: float | None = None
+    half_side: Annotated[float, Limits(gt=0, le=1e12)] | None = None
     background: Background = "auto"
 
     def scene(self, like: Field | None = None) -> Scene:

@@ -5,10 +5,14 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Annotated
+
+from pydantic import Field as Limits
 
 from ..devices import pick_device
 from ..experiment import CompareSettings
 from ..training import TrainSettings
+from ..typing import Seed
 from ..workers import default_workers
 from .compare import run_compare
 from .options import Common, ResultsFolder, parse, shown_command
@@ -38,8 +42,8 @@ class Demo(Common):
 
     out: ResultsFolder = Path("demo")
     scene: str = "robot"
-    seed: int = 0
-    steps: int = STEPS
+    seed: Seed = 0
+    steps: Annotated[int, Limits(ge=1, le=10_000_000)] = STEPS
 
 
 def run(args: Sequence[str]) -> None:

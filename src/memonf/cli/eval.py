@@ -9,11 +9,13 @@ from pathlib import Path
 from typing import Annotated
 
 import tyro
+from pydantic import Field as Limits
 
 from ..checkpoint import load
 from ..devices import pick_device
 from ..errors import InputError
 from ..evaluation import evaluate
+from ..typing import Seed
 from .data_options import FromData
 from .options import parse
 from .progress import counting_progress
@@ -46,9 +48,9 @@ class Eval(FromData):
     split: str = "test"
     group: str = "all"
     lpips: tuple[str, ...] = ()
-    supersample: int = 1
-    most_views: int | None = None
-    seed: int = 0
+    supersample: Annotated[int, Limits(ge=1, le=64)] = 1
+    most_views: Annotated[int, Limits(ge=1)] | None = None
+    seed: Seed = 0
 
 
 def run(args: Sequence[str]) -> None:

@@ -10,6 +10,7 @@ from typing import Annotated, Any, Literal
 
 import torch
 import tyro
+from pydantic import Field as Limits
 
 from ..checkpoint import load
 from ..data import Pictures, Scene, Views
@@ -18,6 +19,7 @@ from ..errors import InputError
 from ..export.geometry import (
     LEVEL,
     MESHES,
+    MOST_POINTS,
     Surface,
     surface,
     write_grid,
@@ -30,6 +32,7 @@ from ..export.video import to_bytes
 from ..fields import Field
 from ..files import check_fresh_folder, check_writable, write_json
 from ..rendering import Renderer
+from ..typing import Seed
 from .options import Common, Output, parse
 from .progress import counting_progress
 from .terminal import say
@@ -75,10 +78,10 @@ class Export(Common):
     field: Annotated[Path, tyro.conf.Positional]
     out: Annotated[Path, Output("any")]
     kind: Kind | None = None
-    resolution: int | None = None
-    level: float = LEVEL
-    points: int = 100_000
-    seed: int = 0
+    resolution: Annotated[int, Limits(ge=8, le=1024)] | None = None
+    level: Annotated[float, Limits(gt=0, lt=1e6)] = LEVEL
+    points: Annotated[int, Limits(ge=1, le=MOST_POINTS)] = 100_000
+    seed: Seed = 0
 
 
 def run(args: Sequence[str]) -> None:

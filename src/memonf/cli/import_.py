@@ -10,6 +10,7 @@ from typing import Annotated, Any
 
 import torch
 import tyro
+from pydantic import Field as Limits
 
 from ..checkpoint import save
 from ..data import Scene, load_scene
@@ -27,10 +28,10 @@ from ..importing import (
     try_readings,
 )
 from ..training import BACKGROUND, GIVEN
-from ..typing import Tensor
-from .options import Common, NewFile, Switch, parse
+from ..typing import Seed, Tensor
+from .options import Common, Finite, NewFile, Switch, parse
 from .progress import counting_progress
-from .terminal import say, say_text
+from .terminal import say
 from .train import say_what_was_done
 
 __all__ = ["run"]
@@ -82,12 +83,12 @@ class Import(Common):
     uneven_frequencies: Switch = False
     data: str | None = None
     group: str = "all"
-    front: Annotated[tuple[float, float] | None, tyro.conf.arg(metavar="X Y")] = None
+    front: Annotated[tuple[Finite, Finite] | None, tyro.conf.arg(metavar="X Y")] = None
     box: tuple[float, float, float, float, float, float] | None = None
-    near: float | None = None
-    far: float | None = None
+    near: Annotated[float, Limits(ge=0, le=1e12)] | None = None
+    far: Annotated[float, Limits(ge=0, le=1e12)] | None = None
     background: tuple[float, float, float] | None = None
-    seed: int = 0
+    seed: Seed = 0
 
 
 def run(args: Sequence[str]) -> None:
@@ -120,7 +121,8 @@ def run(args: Sequence[str]) -> None:
     if options.json:
         say(json.dumps(outcome(options, field, net, verdict)))
     else:
-        say_text(in_words(options, field, net, verdict))
+        for line in in_words(options, field, net, verdict):
+            say(line)
 
 
 def looked_at(options: Import, scene: Scene, net: Net, aabb: Tensor, record: Record) -> Verdict:
@@ -216,8 +218,8 @@ def outcome(options: Import, field: Field, net: Net, verdict: Verdict | None) ->
     return result
 
 
-def in_words(options: Import, field: Field, net: Net, verdict: Verdict | None) -> str:
-    """What was taken over, and what to do next."""
+def in_words(options: Import, field: Field, net: Net, verdict: Verdict | None) -> list[str]:
+    """What was taken over, what was tried, and what to do next; a line each."""
     config = field.config.as_dict()
     which = {"fine": "fine net", "coarse": "coarse net", "only": "the net"}[net.kind]
     said = (
@@ -226,21 +228,23 @@ def in_words(options: Import, field: Field, net: Net, verdict: Verdict | None) -
     )
     follow = f"memonf eval {options.out} --data {options.data}" if options.data else (
         f"memonf render {options.out} --turntable --out turntable.gif")  # fmt: skip
-    looked = "" if verdict is None else table(verdict)
-    return f"{said}{looked}; look at it with `{follow}`"
+    follow = f"look at it with `{follow}`"
+    if verdict is None:
+        return [f"{said}; {follow}"]
+    best = verdict.tried[0].words
+    if (verdict.changed or AS_SAID) == AS_SAID == best:
+        return [
+            f"{said}; {verdict.psnr:.1f} dB on {verdict.rays} rays of training views, better than "
+            f"{len(verdict.tried) - 1} other readings; {follow}"
+        ]
+    return [f"{said}; {follow}", *table(verdict)]
 
 
-def table(verdict: Verdict) -> str:
+def table(verdict: Verdict) -> list[str]:
     """The readings that were tried, the best first."""
-    taken = verdict.changed or AS_SAID
-    if len(verdict.tried) == 1 or taken == AS_SAID == verdict.tried[0].words:
-        return f"; {verdict.psnr:.1f} dB on {verdict.rays} rays of training views as said"
     first, rest = verdict.tried[:SHOWN], verdict.tried[SHOWN:]
     lines = [f"  {entry.psnr:5.1f} dB  {entry.words}" for entry in first]
-    if AS_SAID not in [entry.words for entry in first]:
-        lines += [f"  {entry.psnr:5.1f} dB  {entry.words}" for entry in rest
-                  if entry.words == AS_SAID]  # fmt: skip
-    if len(rest) > 0:
+    lines += [f"  {entry.psnr:5.1f} dB  {entry.words}" for entry in rest if entry.words == AS_SAID]
+    if rest:
         lines.append(f"  {len(rest)} others below {rest[0].psnr + 0.05:.1f} dB")
-    return "\nreadings that were tried, PSNR on rays of training views:\n" + "\n".join(lines) + (
-        "\n")  # fmt: skip
+    return ["  readings that were tried, PSNR on rays of training views:", *lines]

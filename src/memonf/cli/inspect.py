@@ -19,6 +19,7 @@ from ..fields import Field, known
 from ..files import write_text
 from ..recipe import recorded_recipe
 from ..symmetry import find_symmetry
+from ..typing import Seed
 from .options import Common, NewFile, parse
 from .terminal import say
 
@@ -46,7 +47,7 @@ class Inspect(Common):
     field: Annotated[Path, tyro.conf.Positional]
     png: NewFile | None = None
     recipe: NewFile | None = None
-    seed: int = 0
+    seed: Seed = 0
 
 
 def run(args: Sequence[str]) -> None:

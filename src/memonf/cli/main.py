@@ -11,15 +11,14 @@ from __future__ import annotations
 import importlib
 import keyword
 import shlex
-import signal
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from types import FrameType
 
 from .._version import __version__
 from ..allocator import keep_freed_memory
 from ..errors import InputError, MemonfError, nearest
+from ..interrupts import watched
 from .terminal import guarded, say, say_text
 
 __all__ = ["main", "module_of"]
@@ -138,15 +137,19 @@ def run(args: Sequence[str]) -> None:
     elif args[0] in ("-V", "--version"):
         say(f"memonf {__version__}")
     else:
-        signal.signal(signal.SIGTERM, interrupt)
         keep_freed_memory()
         if args[0] not in VERBS:
             raise InputError(
                 f"unknown verb `{args[0]}`: {nearest(args[0], VERBS)}; `memonf --help` says more"
             )
-        importlib.import_module(f".{module_of(args[0])}", __package__).run(args[1:])
+        run_verb(args[0], args[1:])
 
 
-def interrupt(signum: int, frame: FrameType | None) -> None:
-    """Treat a polite kill like Ctrl-C: save what there is."""
-    raise KeyboardInterrupt
+def run_verb(verb: str, args: Sequence[str]) -> None:
+    """Run a verb: signals end it within seconds, and it takes no more memory than there is."""
+    with watched():
+        module = importlib.import_module(f".{module_of(verb)}", __package__)
+        from ..devices import within_memory  # heavy: torch
+
+        with within_memory():
+            module.run(args)

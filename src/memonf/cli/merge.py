@@ -19,6 +19,7 @@ from ..files import same_place
 from ..merging import METHODS, MergeResult
 from ..merging.parents import Parents
 from ..recipe import Recipe, read_recipe
+from ..typing import Seed
 from .options import (
     Common,
     NewFile,
@@ -89,7 +90,7 @@ class Merge(Common):
     report: NewFile | None = None
     without_evidence: Switch = False
     force: Switch = False
-    seed: int = 0
+    seed: Seed = 0
 
 
 def run(args: Sequence[str]) -> None:

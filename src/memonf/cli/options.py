@@ -15,7 +15,9 @@ from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar, get_args, get_type_hints
 
 import tyro
-from pydantic import ValidationError
+from pydantic import Field as Limits
+from pydantic import TypeAdapter, ValidationError
+from pydantic.fields import FieldInfo
 
 from ..errors import InputError, shown
 from ..files import check_folder, check_writable, destination, same_place
@@ -24,6 +26,7 @@ from .terminal import unguarded
 
 __all__ = [
     "Common",
+    "Finite",
     "NewFile",
     "Output",
     "ResultsFolder",
@@ -39,6 +42,8 @@ __all__ = [
 
 T = TypeVar("T")
 
+#: A number that is one: no infinity, no NaN.
+Finite = Annotated[float, Limits(allow_inf_nan=False)]
 #: A flag without a ``--no-`` twin.
 Switch = Annotated[bool, tyro.conf.FlagCreatePairsOff]
 
@@ -113,6 +118,7 @@ def parse(options: type[T], verb: str, args: Sequence[str], examples: str) -> T:
         return tyro.cli(options, prog=f"memonf {verb}", args=args, description=description)
 
     parsed = without_a_trace(parsed_from, args)
+    check_ranges(parsed)
     checked = {
         entry.name: check_settings(entry.metadata["settings"], getattr(parsed, entry.name))
         for entry in dataclasses.fields(parsed)  # type: ignore[arg-type]
@@ -121,6 +127,52 @@ def parse(options: type[T], verb: str, args: Sequence[str], examples: str) -> T:
     parsed = dataclasses.replace(parsed, **checked)  # type: ignore[type-var]
     check_outputs(parsed)
     return parsed
+
+
+def check_ranges(options: Any) -> None:
+    """Hold numbers to the limits that stand beside them.
+
+    Raises:
+        InputError: One is beyond.
+    """
+    for name, hint in get_type_hints(type(options), include_extras=True).items():
+        limits = limits_in(hint)
+        if limits is None:
+            continue
+        value = getattr(options, name)
+        try:
+            TypeAdapter(hint).validate_python(value)
+        except ValidationError as error:
+            refused = error.errors()[0]["input"]
+            raise InputError(
+                f"--{flag_of(name)}: expected {limits_in_words(limits)}, received {refused}"
+            ) from None
+
+
+def limits_in(hint: Any) -> FieldInfo | None:
+    """The limits of a number within a type, for example of ``Annotated[int, …] | None``."""
+    for part in get_args(hint):
+        found = part if isinstance(part, FieldInfo) else limits_in(part)
+        if found is not None:
+            return found
+    return None
+
+
+def limits_in_words(limits: FieldInfo) -> str:
+    """For example ``at least 1 and at most 100``."""
+    words = {"ge": "at least", "gt": "more than", "le": "at most", "lt": "less than"}
+    said = [
+        f"{phrase} {in_words(getattr(limit, key))}"
+        for limit in limits.metadata
+        for key, phrase in words.items()
+        if hasattr(limit, key)
+    ]
+    return " and ".join(said) or "a finite number"
+
+
+def in_words(limit: float) -> str:
+    """A limit as it is written: whole numbers with all digits."""
+    return str(limit) if isinstance(limit, int) else f"{limit:g}"
 
 
 def outputs_of(options: type[Any]) -> dict[str, Output]:

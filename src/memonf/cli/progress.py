@@ -121,6 +121,8 @@ def resumable(out: Path) -> Iterator[None]:
     try:
         yield
     except KeyboardInterrupt:
+        if not state_path(out).exists():
+            raise
         raise KeyboardInterrupt(
             f"{state_path(out)} holds the state, the same command with --resume continues"
         ) from None

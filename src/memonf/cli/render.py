@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Annotated
 
 import tyro
+from pydantic import Field as Limits
 
 from ..baking import preview
 from ..cameras import Cameras
@@ -19,9 +20,10 @@ from ..errors import DataError, InputError
 from ..export.camera_path import CameraPath
 from ..export.pictures import write_png
 from ..export.turntables import PATHS, field_path, field_turntable
-from ..export.video import FORMATS, to_bytes, write_frames
+from ..export.video import FORMATS, MOST_FRAMES, Film, check_film, drawn, write_frames
 from ..fields import Field
 from ..rendering import FRAMES, PICTURES, Renderer
+from ..typing import Seed
 from .options import Common, NewFile, Switch, parse
 from .progress import counting_progress
 from .terminal import say
@@ -64,13 +66,13 @@ class Render(Common):
     out: NewFile
     turntable: Switch = False
     path: str | None = None
-    frames: int = 60
-    size: int = 200
-    elevation: float = 25.0
-    azimuth: float = 0.0
-    fps: float = 20.0
+    frames: Annotated[int, Limits(ge=1, le=MOST_FRAMES)] = 60
+    size: Annotated[int, Limits(ge=1, le=65535)] = 200
+    elevation: Annotated[float, Limits(ge=-90, le=90)] = 25.0
+    azimuth: Annotated[float, Limits(ge=-3600, le=3600)] = 0.0
+    fps: Annotated[float, Limits(ge=0.01, le=1000)] = 20.0
     preview: Switch = False
-    seed: int = 0
+    seed: Seed = 0
 
 
 def run(args: Sequence[str]) -> None:
@@ -89,25 +91,21 @@ def run(args: Sequence[str]) -> None:
         raise InputError(f"{flag} makes a film: --out must end in {', '.join(FORMATS)}")
     if film and path is None:
         raise InputError(f"--out {options.out} is a film: add --turntable, or name a .png")
-    for name, value in (("frames", options.frames), ("size", options.size), ("fps", options.fps)):
-        if not value > 0:
-            raise InputError(f"--{name}: expected a number > 0, received {value}")
+    check_film(options.out, options.frames if film else 1, options.size, options.size)
     field = load(options.field, pick_device(options.device))
     renderer = (
         preview(field) if options.preview else Renderer.of(field, FRAMES if film else PICTURES)
     )
     if not film:
         cameras = one_view(field_turntable(field, 360, options.size, options.elevation), options)
-        write_png(to_bytes(renderer.view(cameras, 0).rgb), options.out)
+        with counting_progress("render", show=not options.quiet) as on_ray:
+            write_png(drawn(renderer, cameras, 0, on_ray), options.out)
     else:
         assert path is not None
         cameras = film_cameras(field, path, options)
-        frames = []
         with counting_progress("render", show=not options.quiet) as on_frame:
-            for index in range(len(cameras)):
-                frames.append(to_bytes(renderer.view(cameras, index).rgb))
-                on_frame(index + 1, len(cameras))
-        write_frames(frames, options.out, fps=options.fps)
+            film_of_them = Film(renderer, cameras, on_frame)
+            write_frames(film_of_them, options.out, fps=options.fps)
     outcome = {"out": str(options.out), "frames": len(cameras), "size": options.size}
     say(json.dumps(outcome) if options.json else f"{options.out}: {len(cameras)} frame(s)")
 

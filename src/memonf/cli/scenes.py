@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from ..data import embedded_scenes, load_scene
+from ..typing import Seed
 from .options import Common, parse
 from .terminal import say
 
@@ -27,7 +28,7 @@ class Scenes(Common):
         seed: Accepted by every verb; nothing is drawn at random here.
     """
 
-    seed: int = 0
+    seed: Seed = 0
 
 
 def run(args: Sequence[str]) -> None:

@@ -15,6 +15,7 @@ from ..devices import pick_device
 from ..errors import InputError
 from ..fields.pointwise import PointField
 from ..pointwise import draw, open_truth, score
+from ..typing import Seed
 from .options import Common, NewFile, parse
 from .terminal import say
 
@@ -42,7 +43,7 @@ class Score(Common):
     truth: Path
     group: str = "all"
     png: NewFile | None = None
-    seed: int = 0
+    seed: Seed = 0
 
 
 def run(args: Sequence[str]) -> None:

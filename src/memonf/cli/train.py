@@ -7,7 +7,9 @@ import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Annotated
+
+from pydantic import Field as Limits
 
 from ..data import Scene
 from ..devices import pick_device
@@ -68,7 +70,7 @@ class Train(FromData):
 
     out: NewFile
     group: str = "all"
-    overlap: float = 0.0
+    overlap: Annotated[float, Limits(ge=0, le=180)] = 0.0
     field: str = DEFAULT_FIELD
     start: Path | None = None
     resume: Switch = False

@@ -10,11 +10,13 @@ from pathlib import Path
 from typing import Annotated
 
 import tyro
+from pydantic import Field as Limits
 
 from ..checkpoint import load
 from ..devices import pick_device
 from ..errors import InputError
 from ..fields import Field
+from ..typing import Seed
 from .options import Common, parse
 from .terminal import say
 
@@ -44,9 +46,9 @@ class View(Common):
 
     fields: Annotated[tuple[Path, ...], tyro.conf.Positional]
     host: str = "127.0.0.1"
-    port: int | None = None
-    size: int = 400
-    seed: int = 0
+    port: Annotated[int, Limits(ge=1, le=65535)] | None = None
+    size: Annotated[int, Limits(ge=16, le=4096)] = 400
+    seed: Seed = 0
 
 
 def run(args: Sequence[str]) -> None:
@@ -54,8 +56,6 @@ def run(args: Sequence[str]) -> None:
     options = parse(View, "view", args, EXAMPLES)
     if not options.fields:
         raise InputError("expected one field file or more, received none")
-    if not 16 <= options.size <= 4096:
-        raise InputError(f"--size: expected 16 to 4096 pixels, received {options.size}")
     from ..viewer import Contents, close_page, open_page  # heavy
 
     device = pick_device(options.device)

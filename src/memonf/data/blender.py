@@ -38,8 +38,9 @@ from .masks import unnamed_notes
 from .pictures import picture_header, read_picture, read_pictures
 from .poses import rigid
 from .sources import read_json
-from .splits import ListedView, picture_names, separated, view_names
+from .splits import ListedView, separated
 from .storage import keep
+from .view_names import picture_names, view_names
 
 __all__ = ["can_read", "read"]
 

@@ -32,8 +32,9 @@ from .boxes import SaidBox, box_notes
 from .masks import counted_pixels
 from .pictures import picture_header, read_picture, read_pictures
 from .poses import precision_notes, rigid
-from .splits import ListedView, hold_out, picture_names, separated, view_names
+from .splits import ListedView, hold_out, separated
 from .storage import keep
+from .view_names import picture_names, view_names
 
 __all__ = ["HELD_OUT_EVERY", "Frame", "Layout", "Place", "build_scene", "left_out"]
 

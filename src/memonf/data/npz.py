@@ -13,7 +13,7 @@ from __future__ import annotations
 import itertools
 import math
 import zipfile
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from functools import cache, partial
 from pathlib import Path
 from typing import Any
@@ -113,7 +113,7 @@ def read(path: Path, background: Background = "auto") -> Scene:
         poses = cameras.camera_to_world.numpy()
         looks = cache(partial(small_pictures, path, f"images{suffix}", part))
         views[name] = [
-            ListedView(place, pose, look=lambda view=view, looks=looks: looks()[view])
+            ListedView(place, pose, look=partial(picture_of, looks, view))
             for view, (place, pose) in enumerate(zip(places, poses, strict=True))
         ]
     kept, shared = separated(views, f"{path}")
@@ -192,6 +192,11 @@ def cameras_of(
         raise DataError(f"{path}: {error}") from None
     views, height, width, channels = shape
     return cameras, (views, height, width, channels), notes
+
+
+def picture_of(pictures: Callable[[], list[np.ndarray]], view: int) -> np.ndarray:
+    """One of some pictures that are read when the first of them is asked for."""
+    return pictures()[view]
 
 
 def small_pictures(path: Path, key: str, part: slice) -> list[np.ndarray]:

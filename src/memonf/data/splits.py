@@ -17,7 +17,6 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -27,8 +26,9 @@ from PIL import Image
 
 from ..errors import DataError
 from .pictures import read_picture
+from .view_names import names_in_words
 
-__all__ = ["ListedView", "hold_out", "picture_names", "separated", "view_names"]
+__all__ = ["ListedView", "hold_out", "separated", "small"]
 
 #: Of the cameras' extent, and of their axes: poses that differ by less are one pose.
 SAME_POSE = 1e-5
@@ -42,8 +42,6 @@ PLAIN = 0.25
 SMALL, LOOKS_ALIKE = 16, 4.0
 #: Pairs that each camera is in at most: where all stand at one place, these join them.
 MOST_PAIRS = 8
-#: Names that a note lists.
-LISTED = 5
 
 
 @dataclass(frozen=True)
@@ -94,39 +92,25 @@ def separated(
     owners = [split for split, listed in splits.items() for _ in listed]
     poses = poses_of(views)
     once, copies = same_pictures(views, poses)
-    pairs = [
-        (one, other) for one, other in close_pairs(poses, SAME_POSE)
-        if (owners[one] == "train") != (owners[other] == "train") and once[one] != once[other]
+    same, others = shared_cameras(views, owners, poses, once)
+    alike = joined(len(views), [*enumerate(once), *same])
+    held = {alike[view]: owner for view, owner in enumerate(owners) if owner != "train"}
+    leaked = [
+        view for view, owner in enumerate(owners) if owner == "train" and alike[view] in held
     ]  # fmt: skip
-    looks = {view: views[view].small() for pair in pairs for view in pair}
-    same = [look_alike(looks[one], looks[other]) for one, other in pairs]
-    alike = joined(len(views), [
-        *enumerate(once), *(pair for pair, found in zip(pairs, same, strict=True) if found)
-    ])  # fmt: skip
-    held = {alike[view]: owners[view] for view in range(len(views)) if owners[view] != "train"}
-    kept: dict[str, list[int]] = {split: [] for split in splits}
-    seen: set[tuple[str, int]] = set()
-    twice: list[int] = []
-    leaked: list[int] = []
+    firsts: dict[tuple[str, int], int] = {}
+    for view, owner in enumerate(owners):
+        firsts.setdefault((owner, once[view]), view)
+    twice = [
+        view for view, owner in enumerate(owners)
+        if firsts[owner, once[view]] != view and not (owner == "train" and alike[view] in held)
+    ]  # fmt: skip
+    left_out = {*leaked, *twice}
+    kept: dict[str, list[int]] = {}
     start = 0
     for split, listed in splits.items():
-        for place in range(len(listed)):
-            view = start + place
-            if split == "train" and alike[view] in held:
-                leaked.append(view)
-            elif (split, once[view]) in seen:
-                twice.append(view)
-            else:
-                seen.add((split, once[view]))
-                kept[split].append(place)
+        kept[split] = [place for place in range(len(listed)) if start + place not in left_out]
         start += len(listed)
-    if leaked and not kept["train"]:
-        others = " and ".join(dict.fromkeys(f"`{held[alike[view]]}`" for view in leaked))
-        raise DataError(
-            f"{where}: all {len(leaked)} training views are held out in {others} as well (first: "
-            f"{views[leaked[0]].name}); list each view in one split, or leave the other lists out "
-            "to have some views held out"
-        )
     notes = []
     if twice:
         notes.append(
@@ -134,21 +118,54 @@ def separated(
             + in_other_words(views, once, twice, poses)
         )
     if leaked:
-        others = " and ".join(dict.fromkeys(f"`{held[alike[view]]}`" for view in leaked))
+        where_held = " and ".join(dict.fromkeys(f"`{held[alike[view]]}`" for view in leaked))
+        if not kept["train"]:
+            raise DataError(
+                f"{where}: all {len(leaked)} training views are held out in {where_held} as well "
+                f"(first: {views[leaked[0]].name}); list each view in one split, or leave the "
+                "other lists out to have some views held out"
+            )
         notes.append(
-            f"{counted(leaked, 'training view')} held out in {others} as well, not trained on: "
-            f"{names_of(views, leaked)}"
+            f"{counted(leaked, 'training view')} held out in {where_held} as well, not trained "
+            f"on: {names_of(views, leaked)}"
         )
-    posed = [min(pair, key=lambda view: owners[view] != "train") for pair in pairs]
-    others = sorted({
-        view for view, found in zip(posed, same, strict=True) if not found
-    } - set(leaked))  # fmt: skip
-    if others:
+    if others := sorted(set(others) - left_out):
         notes.append(
             f"{counted(others, 'training view')} from the camera of a held-out view, with another "
             f"picture, trained on: {names_of(views, others)}"
         )
     return kept, [*notes, *copies]
+
+
+def shared_cameras(
+    views: Sequence[ListedView], owners: Sequence[str], poses: np.ndarray, once: Sequence[int]
+) -> tuple[list[tuple[int, int]], list[int]]:
+    """Training views at the pose of a held-out one.
+
+    Args:
+        views: Of all splits.
+        owners: Split of each.
+        poses: Of each.
+        once: First view that shows the same picture as each.
+
+    Returns:
+        Pairs of views that look alike; and training views whose pictures differ from those held
+        out at their pose.
+    """
+    same, others = [], []
+    looks: dict[int, np.ndarray | None] = {}
+    for pair in close_pairs(poses, SAME_POSE):
+        trained = [view for view in pair if owners[view] == "train"]
+        if len(trained) != 1 or once[pair[0]] == once[pair[1]]:
+            continue
+        for view in pair:
+            if view not in looks:
+                looks[view] = views[view].small()
+        if look_alike(looks[pair[0]], looks[pair[1]]):
+            same.append(pair)
+        else:
+            others += trained
+    return same, others
 
 
 def hold_out(listed: Sequence[ListedView], every: int) -> list[bool]:
@@ -337,12 +354,6 @@ def names_of(views: Sequence[ListedView], places: Sequence[int]) -> str:
     return names_in_words(list(dict.fromkeys(views[place].name for place in places)))
 
 
-def names_in_words(names: Sequence[str]) -> str:
-    """The first of some names, and how many more there are."""
-    more = f" and {len(names) - LISTED} more" if len(names) > LISTED else ""
-    return ", ".join(names[:LISTED]) + more
-
-
 def in_other_words(
     views: Sequence[ListedView], once: Sequence[int], twice: Sequence[int], poses: np.ndarray
 ) -> str:
@@ -361,44 +372,3 @@ def in_other_words(
     if differ:
         said += f"; the poses of {names_of(views, differ)} differ, the first is taken"
     return said
-
-
-def view_names(pictures: Sequence[Path]) -> tuple[str, ...]:
-    """A name of each picture that no other has: its stem, and as many folders as tell them apart.
-
-    Pictures of one stem in one folder keep their endings. Case does not count: files are named so.
-    """
-    rivals: dict[str, list[Path]] = {}
-    for path in pictures:
-        rivals.setdefault(path.stem.casefold(), []).append(path)
-    counts = {stem: spellings_of(paths) for stem, paths in rivals.items() if len(paths) > 1}
-    names: list[str] = []
-    for place, path in enumerate(pictures):
-        stem = path.stem.casefold()
-        name = path.stem
-        if stem in counts:
-            own = (spelt for spelt in spellings(path) if counts[stem][spelt.casefold()] == 1)
-            name = next(own, f"{path.stem} {place}")
-        names.append(name)
-    return tuple(names)
-
-
-def spellings(path: Path) -> Iterator[str]:
-    """Names that a picture can have, the shortest first; with its ending only after all others."""
-    folders = path.parts[:-1]
-    for last in (path.stem, path.name):
-        for depth in range(len(folders) + 1):
-            yield "/".join([*folders[len(folders) - depth :], last])
-
-
-def spellings_of(paths: Sequence[Path]) -> Counter[str]:
-    """How many of some pictures each name fits."""
-    return Counter(spelt.casefold() for path in paths for spelt in spellings(path))
-
-
-def picture_names(pictures: Sequence[Path]) -> list[str]:
-    """Name of each picture for messages: its path from the folder that holds them all."""
-    if not pictures:
-        return []
-    common = Path(os.path.commonpath([os.path.abspath(path.parent) for path in pictures])).parent
-    return [Path(os.path.abspath(path)).relative_to(common).as_posix() for path in pictures]

@@ -27,11 +27,11 @@ from .blender import SPLITS, SYNTHETIC_FILE, SYNTHETIC_FRAME, pose_matrix
 from .boxes import box_of_file, up_of_file
 from .capture import Frame, Layout, Place, Said, build_scene, left_out, panorama
 from .keys import JSON_FILE, JSON_FRAME, KeyNotes
-from .lookup import PictureFinder, none_there, split_name
+from .lookup import PictureFinder, none_there
 from .masks import dynamic_mask, unnamed_notes
 from .pictures import picture_header
 from .sources import read_json
-from .splits import names_in_words
+from .split_lists import listed_names, split_by_names
 
 __all__ = ["LAYOUT", "can_read", "read"]
 
@@ -132,7 +132,7 @@ def read(
         content = read_json(file)
         named = read_frames(finder, file, content, keys)
         if split == "all" or file.name == WHOLE:
-            splits, done, divided = split_by_names(file, content, named, finder)
+            splits, done, divided = split_by_lists(finder, file, content, named)
             notes += done
         else:
             splits[split] = [*splits.get(split, []), *named.values()]
@@ -161,6 +161,29 @@ def read(
             *([] if masked else unnamed_notes(folder, pictures)),
         ],
     )  # fmt: skip
+
+
+def split_by_lists(
+    finder: PictureFinder, file: Path, content: dict[str, Any], named: dict[tuple[int, str], Frame]
+) -> tuple[dict[str, list[Frame]], list[str], bool]:
+    """The splits that a file's lists of names make; notes; whether no other view is held out."""
+    lists = listed_names(file, content)
+    layout = content.get(LAYOUT)
+    written = layout.get(WRITTEN_SPLITS) if isinstance(layout, dict) else None
+    if isinstance(written, list):  # others were listed for nerfstudio, which wants all three
+        lists = {split: names for split, names in lists.items() if split in written}
+    if not any(lists.values()):
+        return {"train": list(named.values())}, [], False
+    names = [str(frame["file_path"]) for frame in content["frames"]]
+    pictures = {place: frame.picture for (place, _), frame in named.items()}
+    places, notes = split_by_names(file, lists, names, {
+        place: picture.relative_to(finder.folder).as_posix() for place, picture in pictures.items()
+    })  # fmt: skip
+    frames = {place: frame for (place, _), frame in named.items()}
+    return {
+        split: [frames[place] for place in chosen if place in frames]
+        for split, chosen in places.items()
+    }, notes, len(lists) > 1  # fmt: skip
 
 
 def same(one: Said, other: Said) -> bool:
@@ -425,89 +448,3 @@ def number(values: dict[str, Any], key: str, where: str, above: float | None = N
     if above is not None and (value < above or value == 0):
         raise DataError(f"{where}: `{key}`: expected a number above {above:g}, received {value!r}")
     return float(value)
-
-
-def split_by_names(
-    file: Path,
-    content: dict[str, Any],
-    named: dict[tuple[int, str], Frame],
-    finder: PictureFinder,
-) -> tuple[dict[str, list[Frame]], list[str], bool]:
-    """Splits by lists of file names as nerfstudio has them, where there are any; and notes.
-
-    Names are compared as they are written, as nerfstudio does it, or with the files that are there.
-    Without a list of training names, what the other lists leave is trained on; without any other
-    list, what the list of training names leaves is held out.
-
-    Returns:
-        The splits, notes, and whether the lists say that no other view is held out.
-
-    Raises:
-        DataError: A list that is none, or a name in it that no frame has.
-    """
-    lists = {split: names_listed(file, content, f"{split}_filenames")
-             for split in ("train", "test", "val")}  # fmt: skip
-    lists = {split: names for split, names in lists.items() if names is not None}
-    written = content[LAYOUT].get(WRITTEN_SPLITS) if isinstance(content.get(LAYOUT), dict) else None
-    if isinstance(written, list):  # others were listed for nerfstudio, which wants all three
-        lists = {split: names for split, names in lists.items() if split in written}
-    frames = list(named.values())
-    if not any(lists.values()):
-        return {"train": frames}, [], False
-    places = frames_by_name(content, named, finder)
-    splits: dict[str, list[int]] = {}
-    for split, names in lists.items():
-        strange = [name for name in names if split_name(name) not in places]
-        if strange:
-            raise DataError(
-                f"{file}: `{split}_filenames`: {len(strange)} of {len(names)} names are those of "
-                f"no frame: {names_in_words(strange)}; expected them as `file_path` has them "
-                f"(first: {content['frames'][0]['file_path']})"
-            )
-        chosen = {place for name in names for place in places[split_name(name)]}
-        if split != "val" or sorted(chosen) != splits.get("test"):  # nerfstudio wants both
-            splits[split] = sorted(chosen)
-    listed = {place for chosen in splits.values() for place in chosen}
-    rest = [place for place, _ in named if place not in listed]
-    notes = []
-    for split, what in (("train", "trained on"), ("test", "held out")):
-        if rest and split not in splits and not (split == "test" and "val" in splits):
-            notes.append(f"{len(rest)} frames that are in no list of names are {what}")
-            splits[split], rest = rest, []
-    if rest:
-        names = [name for place, name in named if place in set(rest)]
-        are = "1 frame is" if len(rest) == 1 else f"{len(rest)} frames are"
-        notes.append(f"{are} in no list of names, left out: {names_in_words(names)}")
-    by_place = {place: frame for (place, _), frame in named.items()}
-    found = {
-        split: [by_place[place] for place in splits[split] if place in by_place]
-        for split in ("train", "test", "val") if split in splits
-    }  # fmt: skip
-    return found, notes, len(lists) > 1
-
-
-def names_listed(file: Path, content: dict[str, Any], key: str) -> list[str] | None:
-    """A list of file names; None if it is not there.
-
-    Raises:
-        DataError: It is no list of names.
-    """
-    names = content.get(key)
-    if names is None:
-        return None
-    if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
-        raise DataError(f"{file}: `{key}`: expected a list of file names")
-    return names
-
-
-def frames_by_name(
-    content: dict[str, Any], named: dict[tuple[int, str], Frame], finder: PictureFinder
-) -> dict[Any, set[int]]:
-    """Places of the frames that a name in a list means: as it is written, or as the file is."""
-    found: dict[Any, set[int]] = {}
-    for place, frame in enumerate(content["frames"]):
-        found.setdefault(split_name(str(frame["file_path"])), set()).add(place)
-    for (place, _), read in named.items():
-        path = read.picture.relative_to(finder.folder).as_posix()
-        found.setdefault(split_name(path), set()).add(place)
-    return found

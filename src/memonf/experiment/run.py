@@ -14,8 +14,10 @@ import torch
 
 from .._version import __version__
 from ..data import Scene
+from ..devices import check_memory
 from ..export.video import to_bytes
-from ..fields import FieldConfig
+from ..fields import FieldConfig, outline
+from ..training.room import training_memory
 from ..workers import Observer, Workers
 from .contender import Contender
 from .jobs import curve_views, picture_views
@@ -32,6 +34,9 @@ from .plan import FROM_PARENT, Plan
 from .settings import CompareSettings
 
 __all__ = ["compare"]
+
+#: Bytes of each pixel of a turntable: its frames, and those of all turntables side by side.
+FRAME_BYTES = 9
 
 
 def compare(
@@ -54,6 +59,7 @@ def compare(
     for group in settings.groups:
         scene.views("train", group, settings.overlap)
     plan = Plan.of(settings, out)
+    check_room(settings, scene, plan)
     with Workers(settings.workers) as workers:
         workers.run(plan.training, observe)
         results = workers.run(
@@ -73,6 +79,27 @@ def compare(
         tuple(f"{group} {name}" for group, name in zip(groups, views.names, strict=True)),
         time.perf_counter() - started,
     )
+
+
+def check_room(settings: CompareSettings, scene: Scene, plan: Plan) -> None:
+    """Refuse an experiment whose trainings at work at once, or whose films, do not fit.
+
+    Raises:
+        InputError: The message has the figures.
+    """
+    field = outline(settings.field, plan.config, scene.aabb)
+    at_once = min(settings.workers, len(plan.training))
+    check_memory(
+        at_once * training_memory(field, settings.train),
+        f"{at_once} trainings of {field.parameter_count():,} params at once",
+        "ask for fewer --workers, fewer --rays or a smaller --width", settings.device,
+    )  # fmt: skip
+    films = sum(job.seed == 0 for job in plan.scoring)
+    check_memory(
+        FRAME_BYTES * films * settings.frames * settings.size**2,
+        f"{films} turntables of {settings.frames} frames of {settings.size} pixels",
+        "ask for fewer --frames or a smaller --size",
+    )  # fmt: skip
 
 
 def in_order(scored: Sequence[Scored], plan: Plan, groups: Sequence[str]) -> list[Scored]:

@@ -14,6 +14,7 @@ import numpy as np
 import torch
 
 from ..baking import FACTOR, BakedField
+from ..devices import check_memory
 from ..errors import InputError
 from ..fields import Field
 from ..files import replacing
@@ -24,10 +25,23 @@ from ..typing import Float, PathLike, Tensor
 if TYPE_CHECKING:
     import trimesh
 
-__all__ = ["LEVEL", "MESHES", "Surface", "surface", "write_grid", "write_mesh", "write_points"]
+__all__ = [
+    "LEVEL",
+    "MESHES",
+    "MOST_POINTS",
+    "Surface",
+    "surface",
+    "write_grid",
+    "write_mesh",
+    "write_points",
+]
 
 #: Density, per scene unit, above which something is solid: a tenth of a unit lets e^-1 through.
 LEVEL = 10.0
+#: Points of a point cloud, and bytes that each takes while they are made.
+MOST_POINTS, POINT_BYTES = 100_000_000, 700
+#: Bytes that each point of a grid takes while a field is baked and a surface is found.
+CELL_BYTES = 60
 #: Formats of meshes, by ending.
 MESHES = (".ply", ".glb", ".obj")
 #: Share of a surface's extent that single precision may round its coordinates by.
@@ -118,6 +132,10 @@ def baked(field: Field, resolution: int, level: float) -> BakedField:
         )
     if not 0 < level < 1e6:
         raise InputError(f"--level: expected a density > 0, received {level:g}")
+    check_memory(
+        CELL_BYTES * resolution**3, f"--resolution {resolution}",
+        f"try --resolution {max(8, resolution // 2 // FACTOR * FACTOR)}", field.aabb.device,
+    )  # fmt: skip
     return BakedField.of(field, resolution)
 
 
@@ -183,10 +201,13 @@ def write_points(found: Surface, path: PathLike, count: int, seed: int) -> None:
     """
     import trimesh
 
-    if count < 1:
-        raise InputError(f"--points: expected at least 1, received {count}")
+    if not 1 <= count <= MOST_POINTS:
+        raise InputError(
+            f"--points: expected at least 1 and at most {MOST_POINTS}, received {count}"
+        )
+    check_memory(POINT_BYTES * count, f"--points {count}", "ask for fewer --points")
     mesh = found.mesh()
-    places, faces = trimesh.sample.sample_surface(mesh, count, seed=seed)
+    places, faces = trimesh.sample.sample_surface(mesh, count, seed=seed % (1 << 63))
     weights = trimesh.triangles.points_to_barycentric(mesh.triangles[faces], places)
     corners = found.faces[faces]
     colours = np.einsum("pc,pck->pk", weights, found.colours[corners].astype(float))

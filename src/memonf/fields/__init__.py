@@ -1,6 +1,16 @@
 """Neural fields: a base class and one architecture per file."""
 
-from .base import ACTIVATIONS, FIELDS, Field, FieldConfig, FieldOutput, Record, build_field, known
+from .base import (
+    ACTIVATIONS,
+    FIELDS,
+    Field,
+    FieldConfig,
+    FieldOutput,
+    Record,
+    build_field,
+    known,
+    outline,
+)
 
 __all__ = [
     "ACTIVATIONS",
@@ -11,4 +21,5 @@ __all__ = [
     "Record",
     "build_field",
     "known",
+    "outline",
 ]

@@ -18,6 +18,7 @@ from torch import nn
 from torch.nn import functional as F
 
 from ..cameras import Cameras
+from ..devices import check_memory
 from ..errors import InputError, nearest
 from ..knowledge import SOLID_RESOLUTION, Knowledge, assumed_cameras, observe
 from ..occupancy import OccupancyGrid
@@ -36,14 +37,17 @@ __all__ = [
     "build_field",
     "hidden_layers",
     "known",
+    "outline",
     "run_hidden_layers",
     "shifted_softplus",
 ]
 
 FIELDS: Registry[Field] = Registry("field", package="memonf.fields", group="memonf.architectures")
 
-CONFIG_RULES = ConfigDict(extra="forbid")
+CONFIG_RULES = ConfigDict(extra="forbid", allow_inf_nan=False)
 
+#: Bytes that each param of a fresh field takes.
+PARAM_BYTES = 4
 #: Hidden activations an architecture may offer by name.
 ACTIVATIONS: dict[str, Callable[[], nn.Module]] = {
     "relu": lambda: nn.ReLU(inplace=True),
@@ -288,6 +292,13 @@ def run_hidden_layers(
     return hidden
 
 
+def outline(name: str, config: FieldConfig | None, aabb: Tensor) -> Field:
+    """A field without numbers, on the device ``meta``: its shapes, without their memory."""
+    cls = FIELDS[name]
+    with torch.device("meta"):
+        return cls(config if config is not None else cls.Config(), aabb)
+
+
 def build_field(name: str, config: FieldConfig | None, aabb: Tensor, *, seed: int = 0) -> Field:
     """Build a field with random initial params.
 
@@ -301,8 +312,15 @@ def build_field(name: str, config: FieldConfig | None, aabb: Tensor, *, seed: in
         config: Its configuration; None for the defaults.
         aabb: (2, 3) box, scene units.
         seed: Seed of the params. The global random state is not changed.
+
+    Raises:
+        InputError: It does not fit into memory.
     """
     cls = FIELDS[name]
+    params = outline(name, config, aabb).parameter_count()
+    check_memory(
+        PARAM_BYTES * params, f"a `{name}` of {params:,} params", "ask for a smaller width or depth"
+    )
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         return cls(config if config is not None else cls.Config(), aabb)

@@ -19,7 +19,7 @@ from safetensors import safe_open
 from safetensors.torch import load_file
 
 from ..errors import FieldFileError, decoding
-from ..safe_unpickle import load_arrays, shown
+from ..safe_unpickle import load_arrays, short
 from .torch_files import OtherArchive, is_legacy, read_legacy, read_plain, read_zip
 
 __all__ = ["read_content"]
@@ -135,7 +135,7 @@ def is_text(head: bytes) -> bool:
 
 def said_of_tar(path: Path) -> str:
     """What a tar archive holds, by its first members."""
-    names = []
+    names: list[str] = []
     try:
         with tarfile.open(path, "r:") as archive:
             while len(names) < FIRST_MEMBERS and (member := archive.next()) is not None:
@@ -148,7 +148,7 @@ def said_of_tar(path: Path) -> str:
 
 def listed(names: list[str]) -> str:
     """The first names of an archive."""
-    first = ", ".join(map(shown, names[: FIRST_MEMBERS - 1]))
+    first = ", ".join(map(short, names[: FIRST_MEMBERS - 1]))
     return (first or "no file") + (", ..." if len(names) >= FIRST_MEMBERS else "")
 
 

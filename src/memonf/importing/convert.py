@@ -9,7 +9,7 @@ import torch
 
 from ..errors import FieldFileError
 from ..fields.classic_nerf import ClassicNerf, ClassicNerfConfig
-from ..safe_unpickle import PickledObject, shown
+from ..safe_unpickle import PickledObject, short
 from ..typing import Tensor
 from .layer_names import LayerNames, State, layer_of, rows_of
 from .orders import EncodingOrder
@@ -52,7 +52,7 @@ class Reader:
             weight = weight.T
         if len(weight) != len(bias):
             raise FieldFileError(
-                f"{self.where}: `{shown(layer)}.weight`: expected {len(bias)} rows, as many as its "
+                f"{self.where}: `{short(layer)}.weight`: expected {len(bias)} rows, as many as its "
                 f"bias, received {tuple(weight.shape)}"
                 + ("; rows and columns are exchanged; say `transposed: true` in --layers"
                    if weight.shape[1] == len(bias) else "")
@@ -60,7 +60,7 @@ class Reader:
         weight, bias = weight[rows_of(name)], bias[rows_of(name)]
         if (rows is not None and len(weight) != rows) or not len(weight):
             raise FieldFileError(
-                f"{self.where}: `{shown(name)}`: expected {rows or 'some'} rows, received "
+                f"{self.where}: `{short(name)}`: expected {rows or 'some'} rows, received "
                 f"{len(weight)}"
             )
         return weight, bias
@@ -78,31 +78,31 @@ class Reader:
         if tensor.ndim != dimensions or not tensor.is_floating_point() or not tensor.numel():
             whole = not tensor.is_floating_point() and not tensor.is_complex()
             raise FieldFileError(
-                f"{self.where}: `{shown(key)}`: expected {dimensions} dimensions of real numbers, "
+                f"{self.where}: `{short(key)}`: expected {dimensions} dimensions of real numbers, "
                 f"received {tuple(tensor.shape)} of {tensor.dtype}"
                 + ("; quantised weights mean nothing without their scales: save them as floats"
                    if whole and tensor.ndim == dimensions else "")
             )  # fmt: skip
         values = tensor.float()
         if not values.isfinite().all():
-            raise FieldFileError(f"{self.where}: `{shown(key)}`: holds NaN or infinity")
+            raise FieldFileError(f"{self.where}: `{short(key)}`: holds NaN or infinity")
         return values
 
     def missing(self, key: str) -> str:
         """Why a tensor is not there."""
         if (thing := self.unread.get(key)) is not None:
             why = f" ({thing.reason})" if thing.reason else ""
-            return f"`{shown(key)}` is a `{thing.kind}`, not a plain tensor{why}"
+            return f"`{short(key)}` is a `{thing.kind}`, not a plain tensor{why}"
         layer = key.rpartition(".")[0]
         beside = sorted(name for name in self.state if name.startswith(f"{layer}."))
-        there = ", ".join(f"`{shown(name)}`" for name in beside[:4])
-        return f"tensor `{shown(key)}` is missing" + (f"; {there} is there" if there else "")
+        there = ", ".join(f"`{short(name)}`" for name in beside[:4])
+        return f"tensor `{short(key)}` is missing" + (f"; {there} is there" if there else "")
 
     def columns(self, name: str, weight: Tensor, *expected: int) -> int:
         """Columns of a weight, one of those expected."""
         if weight.shape[1] not in expected:
             raise FieldFileError(
-                f"{self.where}: `{shown(name)}.weight`: reads {weight.shape[1]} values, expected "
+                f"{self.where}: `{short(name)}.weight`: reads {weight.shape[1]} values, expected "
                 f"{' or '.join(map(str, dict.fromkeys(expected)))}"
             )
         return weight.shape[1]
@@ -112,13 +112,13 @@ class Reader:
         frequencies, rest = divmod(features, 6)
         if features < 3 or rest not in (0, 3):
             raise FieldFileError(
-                f"{self.where}: `{shown(name)}.weight`: reads {features} features of three "
+                f"{self.where}: `{short(name)}.weight`: reads {features} features of three "
                 "coordinates, expected 6 L or 6 L + 3 for L frequencies; other encodings are not "
                 "known"
             )
         if order.input and (order.input == "absent") == (rest == 3):
             raise FieldFileError(
-                f"{self.where}: `{shown(name)}.weight`: reads {features} features, which is "
+                f"{self.where}: `{short(name)}.weight`: reads {features} features, which is "
                 f"{'with' if rest else 'without'} the bare coordinates; `input: {order.input}` "
                 "says otherwise"
             )
@@ -179,9 +179,9 @@ def converted(
     view = read_heads(reader, names, width, params)
     if reader.left:
         raise FieldFileError(
-            f"{where}: `{shown(min(reader.left))}` is of no layer that {names.name} has; what it "
+            f"{where}: `{short(min(reader.left))}` is of no layer that {names.name} has; what it "
             "does is not known, so the field cannot be taken over; if the network does not need "
-            f"it, say `ignore: [{shown(min(reader.left))}]` in a YAML file, --layers"
+            f"it, say `ignore: [{short(min(reader.left))}]` in a YAML file, --layers"
         )
     config = ClassicNerfConfig(
         width=width, depth=len(trunk), frequencies=frequencies, skips=tuple(skips),

@@ -9,7 +9,7 @@ import math
 import re
 from collections.abc import Container, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import Any, Literal
 
 from ..errors import InputError, nearest
 from ..typing import Tensor
@@ -84,7 +84,7 @@ class LayerNames:
     first_activation: bool = True
     feature_activation: bool = False
     density_from_feature: bool = False
-    density_activation: str = "relu"
+    density_activation: Literal["relu", "softplus", "exp"] = "relu"
     direction_first: bool = False
     positions: EncodingOrder = field(default_factory=EncodingOrder)
     directions: EncodingOrder | None = None
@@ -142,7 +142,7 @@ NERF_PL = LayerNames(
 )  # fmt: skip
 CODE_BASES = (KRRISH, YENCHENLIN, NERF_PL)
 
-DENSITY_ACTIVATIONS = ("relu", "softplus", "exp")
+DENSITY_ACTIVATIONS: tuple[Literal["relu", "softplus", "exp"], ...] = ("relu", "softplus", "exp")
 FACTORS = {"pi": math.pi, "π": math.pi, "2pi": 2 * math.pi, "2π": 2 * math.pi}
 
 #: What a YAML file may say: of the layers, of the encodings, and where the network is.

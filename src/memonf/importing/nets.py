@@ -17,7 +17,7 @@ import torch
 
 from ..errors import FieldFileError, InputError
 from ..fields.classic_nerf import ClassicNerf
-from ..safe_unpickle import PickledObject, shown
+from ..safe_unpickle import PickledObject, short
 from ..typing import Tensor
 from .convert import converted
 from .layer_names import CODE_BASES, Hints, LayerNames, layer_of, unwrapped
@@ -76,7 +76,7 @@ class Checkpoint:
             groups = {"": list(self.tensors)}
         parts = []
         for paths in groups.values():
-            some = ", ".join(f"`{shown(path)}`" for path in paths[:2])
+            some = ", ".join(f"`{short(path)}`" for path in paths[:2])
             parts.append(f"{some}, ... ({len(paths)} tensors)" if len(paths) > 2 else some)
         return "; ".join(parts) or "no tensor at all"
 
@@ -240,9 +240,9 @@ def prefix_of(checkpoint: Checkpoint, wanted: str) -> str:
         return fitting[0]
     tops = sorted({prefix for prefix in prefixes if prefix.count(".") <= 2})[:8]
     raise InputError(
-        f"{checkpoint.where}: `state: {shown(wanted)}`: "
+        f"{checkpoint.where}: `state: {short(wanted)}`: "
         + (f"is under several: {', '.join(fitting[:4])}" if fitting else "no tensor is there")
-        + f"; it holds {', '.join(f'`{shown(top[:-1])}`' for top in tops) or checkpoint.holds()}"
+        + f"; it holds {', '.join(f'`{short(top[:-1])}`' for top in tops) or checkpoint.holds()}"
     )
 
 
@@ -332,7 +332,7 @@ def chosen(
 
 def called(prefix: str) -> str:
     """A prefix for messages."""
-    return shown(prefix.rstrip(".") or "(top)")
+    return short(prefix.rstrip(".") or "(top)")
 
 
 def in_other_net(name: str, prefix: str, nets: list[Candidate]) -> bool:
@@ -373,9 +373,9 @@ def nothing_fits(checkpoint: Checkpoint, hints: Hints | None) -> FieldFileError:
     if hints is not None and hints.names_layers:
         first = layer_of(hints.names(None).trunk[0])
         return FieldFileError(
-            f"{checkpoint.where}: {hints.where} names `{shown(first)}`, but no "
-            f"`{shown(first)}.weight` is there"
-            + (f" under `{shown(hints.state)}`" if hints.state else "")
+            f"{checkpoint.where}: {hints.where} names `{short(first)}`, but no "
+            f"`{short(first)}.weight` is there"
+            + (f" under `{short(hints.state)}`" if hints.state else "")
             + f"; the file holds {checkpoint.holds()}{checkpoint.code()}"
         )
     known = ", ".join(names.name for names in CODE_BASES)

@@ -70,7 +70,7 @@ class EncodingOrder:
         waves = ("cosine", "sine") if self.cosines_first else ("sine", "cosine")
         ranges = {"frequency": range(frequencies), "wave": waves, "axis": range(AXES)}
         features: list[tuple[Any, ...]] = []
-        for values in product(*(ranges[loop] for loop in self.loops)):  # type: ignore[call-overload]
+        for values in product(*(ranges[loop] for loop in self.loops)):
             feature = dict(zip(self.loops, values, strict=True))
             features.append((feature["wave"], feature["axis"], feature["frequency"]))
         if include_input:

@@ -13,6 +13,7 @@ import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
 from itertools import chain
+from typing import Any
 
 import torch
 
@@ -303,7 +304,8 @@ def switched(reading: Reading, switch: str) -> tuple[str, LayerNames]:
     """A departure that is there or not."""
     value = not getattr(reading.names, switch)
     words = joined(reading.words, f"{switch}: {str(value).lower()}")
-    return words, replace(reading.names, **{switch: value})
+    changed: dict[str, Any] = {switch: value}
+    return words, replace(reading.names, **changed)
 
 
 def departures_of(reading: Reading, config: object) -> Iterator[tuple[str, LayerNames]]:

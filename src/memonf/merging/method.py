@@ -32,7 +32,7 @@ METHODS: Registry[MergeMethod[Any]] = Registry(
 )
 
 #: Rules for the settings of all methods: frozen, no unknown names, checked values.
-SETTINGS: dict[str, Any] = {"frozen": True, "config": {"extra": "forbid"}}
+SETTINGS: dict[str, Any] = {"frozen": True, "config": {"extra": "forbid", "allow_inf_nan": False}}
 
 #: Figures of a merge for its report: plain JSON values, by name.
 Figures = dict[str, Any]

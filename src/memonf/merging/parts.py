@@ -137,7 +137,7 @@ class SampledMethod(ComposedMethod):
         knowledge: Whether positions are drawn and weighted by what the parents saw.
     """
 
-    points: Annotated[int, Limits(ge=2)] = 16384
+    points: Annotated[int, Limits(ge=2, le=1 << 22)] = 16384
     free_share: Annotated[float, Limits(ge=0, le=1)] = 0.25
     knowledge: bool = True
 

@@ -13,8 +13,9 @@ from pydantic import Field as Limits
 from pydantic.dataclasses import dataclass
 
 from ..checkpoint import content_hash
+from ..devices import check_memory
 from ..errors import TrainingError
-from ..fields import FieldConfig, Record, build_field
+from ..fields import FieldConfig, Record, build_field, outline
 from ..fields.pointwise import PointField
 from ..knowledge import RESOLUTION, SOLID_RESOLUTION, Knowledge
 from ..occupancy import OccupancyGrid, in_chunks
@@ -26,7 +27,8 @@ from ..training import (
     pack_state,
     unpack_state,
 )
-from ..typing import Tensor
+from ..training.room import PARAM_BYTES, activation_bytes
+from ..typing import Seed, Tensor
 from .truths import Truth
 
 __all__ = ["FitSettings", "Fitter", "fit"]
@@ -40,7 +42,7 @@ SEEN, ALL_SIDES = 255, 255
 SOLID = 0.5
 
 
-@dataclass(frozen=True, config=ConfigDict(extra="forbid"))
+@dataclass(frozen=True, config=ConfigDict(extra="forbid", allow_inf_nan=False))
 class FitSettings:
     """How a pointwise field is trained; recorded with it.
 
@@ -52,11 +54,11 @@ class FitSettings:
         seed: Seed of every random choice.
     """
 
-    steps: Annotated[int, Limits(ge=1)] = 1000
-    points: Annotated[int, Limits(ge=1)] = 8192
+    steps: Annotated[int, Limits(ge=1, le=10_000_000)] = 1000
+    points: Annotated[int, Limits(ge=1, le=1 << 22)] = 8192
     overlap: Annotated[float, Limits(ge=0, le=1)] = 0.0
     initialization: Literal["shared", "independent"] = "shared"
-    seed: int = 0
+    seed: Seed = 0
 
 
 class Fitter:
@@ -85,6 +87,12 @@ class Fitter:
         self.truth, self.group = truth, group
         self.settings = settings or FitSettings()
         seed, overlap = self.settings.seed, self.settings.overlap
+        flat = outline(truth.field, config, truth.aabb)
+        check_memory(
+            PARAM_BYTES * flat.parameter_count() + activation_bytes(flat, self.settings.points),
+            f"--points {self.settings.points} of {flat.parameter_count():,} params",
+            "ask for fewer --points, or a smaller --width or --depth", device,
+        )  # fmt: skip
         independent = self.settings.initialization == "independent"
         built = build_field(
             truth.field, config, truth.aabb, seed=seed if independent else SHARED_SEED
@@ -103,6 +111,7 @@ class Fitter:
         self.peak_rates = [optimizer.rate for optimizer in self.optimizers]
         self.step_count = 0
         self.loss = math.nan
+        self.stop: Callable[[], bool] = bool  # its steps are short: asked between them alone
 
     @property
     def done(self) -> bool:

@@ -9,13 +9,14 @@ from pydantic import Field as Limits
 from pydantic.dataclasses import dataclass as settings_dataclass
 
 from ..errors import InputError
+from ..typing import Seed
 
 __all__ = ["DEFAULT_STEPS", "TrainSettings"]
 
 DEFAULT_STEPS = 1500
 
 
-@settings_dataclass(frozen=True, config=ConfigDict(extra="forbid"))
+@settings_dataclass(frozen=True, config=ConfigDict(extra="forbid", allow_inf_nan=False))
 class TrainSettings:
     """How a field is trained; recorded with the field.
 
@@ -38,19 +39,19 @@ class TrainSettings:
         seed: Seed of every random choice.
     """
 
-    steps: Annotated[int, Limits(ge=1)] | None = None
-    seconds: Annotated[float, Limits(gt=0)] | None = None
-    rays: Annotated[int, Limits(ge=1)] = 2560
+    steps: Annotated[int, Limits(ge=1, le=10_000_000)] | None = None
+    seconds: Annotated[float, Limits(gt=0, le=10_000_000)] | None = None
+    rays: Annotated[int, Limits(ge=1, le=1 << 22)] = 2560
     optimizer: Literal["adam", "muon"] = "muon"
-    muon_rate: Annotated[float, Limits(gt=0)] = 0.05
-    adam_rate: Annotated[float, Limits(gt=0)] = 1e-2
-    weight_decay: Annotated[float, Limits(ge=0)] = 0.1
+    muon_rate: Annotated[float, Limits(gt=0, le=1000)] = 0.05
+    adam_rate: Annotated[float, Limits(gt=0, le=1000)] = 1e-2
+    weight_decay: Annotated[float, Limits(ge=0, le=1000)] = 0.1
     initialization: Literal["shared", "independent"] = "shared"
-    free_space: Annotated[float, Limits(ge=0)] = 1.0
+    free_space: Annotated[float, Limits(ge=0, le=1000)] = 1.0
     grid: Annotated[int, Limits(ge=8, le=512)] = 80
-    refresh: Annotated[int, Limits(ge=1)] = 24
+    refresh: Annotated[int, Limits(ge=1, le=10_000_000)] = 24
     precision: Literal["float32", "bfloat16"] = "float32"
-    seed: int = 0
+    seed: Seed = 0
 
     def __post_init__(self) -> None:
         if self.steps is not None and self.seconds is not None:

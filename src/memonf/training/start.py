@@ -10,8 +10,9 @@ import torch
 from ..checkpoint import content_hash, load
 from ..data import Scene
 from ..errors import InputError
-from ..fields import Field, FieldConfig, Record, build_field
+from ..fields import Field, FieldConfig, Record, build_field, outline
 from ..typing import PathLike
+from .room import check_room
 from .settings import TrainSettings
 from .trainer import Trainer
 
@@ -55,9 +56,11 @@ def new_trainer(
     if start is None:
         independent = settings.initialization == "independent"
         initial_seed = settings.seed if independent else SHARED_SEED
+        check_room(outline(field or DEFAULT_FIELD, config, scene.aabb), settings, device)
         built = build_field(field or DEFAULT_FIELD, config, scene.aabb, seed=initial_seed)
     else:
         built = copy_of(start, field, config, scene)
+        check_room(built, settings, device)
         recorded["initialization"] = FROM_A_FIELD
     built.record = Record(
         near=scene.near,

@@ -17,6 +17,7 @@ from __future__ import annotations
 
 import math
 import time
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 import torch
@@ -39,6 +40,11 @@ __all__ = ["Progress", "Trainer"]
 
 #: Samples evaluated and differentiated at once; their activations stay in a core's cache.
 CHUNK = 3072
+#: Of networks with more params than this, fewer, so that a piece of a step takes a second or two.
+CHUNK_PARAMS, LEAST_CHUNK = 10_000_000, 64
+#: Seconds by which a training by time may be late before its step is broken off; the first may take
+#: longer, since without any there is no field.
+LATE, FIRST_LATE = 3.0, 15.0
 #: Share of the pixels of the last step that the first one draws.
 FIRST_RAYS = 0.2
 #: How much of a cell's density is remembered from look to look, with a visual hull and without:
@@ -46,6 +52,27 @@ FIRST_RAYS = 0.2
 DECAY, DECAY_WITHOUT_HULL = 0.9, 0.7
 #: Points a step at which free space is taught to be empty.
 FREE_POINTS = 1024
+
+
+class BrokenOffError(Exception):
+    """A step ends between two of its pieces, and nothing of it is kept."""
+
+
+@dataclass(frozen=True)
+class BeforeStep:
+    """What a step changes ahead of the params.
+
+    Attributes:
+        generator: State of the random numbers.
+        density: Of the occupancy grid.
+        buffers: Of the field, by name.
+        rays_here: Rays drawn so far.
+    """
+
+    generator: Tensor
+    density: Tensor
+    buffers: dict[str, Tensor]
+    rays_here: int
 
 
 @dataclass(frozen=True)
@@ -72,6 +99,11 @@ class Progress:
     def remaining(self) -> float:
         """Expected seconds to the end."""
         return self.seconds * (1 / self.fraction - 1) if self.fraction > 0 else math.inf
+
+
+def never() -> bool:
+    """Nobody stops a training that nobody watches."""
+    return False
 
 
 class Trainer:
@@ -119,6 +151,10 @@ class Trainer:
         self.losses: dict[str, float] = {}  # of the last step, as they are summed
         self.rays_here = 0
         self.seconds_here = 0.0
+        params = max(field.parameter_count(), 1)
+        self.chunk = max(LEAST_CHUNK, min(CHUNK, CHUNK * CHUNK_PARAMS // params))
+        self.stop: Callable[[], bool] = never
+        self.started = time.perf_counter()  # of the step that is being taken
 
     def carve(self, views: Views, scene: Scene) -> None:
         """Empty what the alpha channels say is empty, those that contradict the others left out.
@@ -160,25 +196,39 @@ class Trainer:
         return max(1, round(share * self.settings.rays))
 
     def step(self) -> Progress:
-        """Advance by one step."""
-        started = time.perf_counter()
+        """Advance by one step.
+
+        Raises:
+            KeyboardInterrupt: `stop` said so between two pieces of the step; all is as before it.
+            TrainingError: The loss diverged, or the time was over before the first step was.
+        """
+        self.started = time.perf_counter()
+        before = self.before_step()
         self.field.train()
         self.set_rates()
-        if self.step_count and self.step_count % self.settings.refresh == 0:
-            self.refresh_grid()
-        error, samples_per_ray = self.accumulate_gradients()
+        try:
+            if self.step_count and self.step_count % self.settings.refresh == 0:
+                self.refresh_grid()
+            error, samples_per_ray = self.accumulate_gradients()
+        except BrokenOffError:
+            self.take_back(before)
+            return self.broken_off(time.perf_counter() - self.started)
         for optimizer in self.optimizers:
             optimizer.step()
         self.step_count += 1
         error_before = error if math.isnan(self.mean_error) else self.mean_error
         self.mean_error = 0.95 * error_before + 0.05 * error
-        elapsed = time.perf_counter() - started
+        elapsed = time.perf_counter() - self.started
         self.seconds += elapsed
         self.seconds_here += elapsed
         if not math.isfinite(error):
             raise TrainingError(
                 f"step {self.step_count}: the loss is {error}; lower the learning rates"
             )
+        return self.progress(samples_per_ray)
+
+    def progress(self, samples_per_ray: float) -> Progress:
+        """What is known now."""
         return Progress(
             self.step_count,
             self.fraction,
@@ -187,6 +237,53 @@ class Trainer:
             self.rays_here / self.seconds_here,
             samples_per_ray,
         )
+
+    def before_step(self) -> BeforeStep:
+        """What a step changes ahead of the params."""
+        refreshed = self.step_count and self.step_count % self.settings.refresh == 0
+        density = self.grid.density.clone() if refreshed else self.grid.density
+        buffers = {name: buffer.clone() for name, buffer in self.field.named_buffers()}
+        return BeforeStep(self.generator.get_state(), density, buffers, self.rays_here)
+
+    def take_back(self, before: BeforeStep) -> None:
+        """Leave all as it was before a step that was broken off."""
+        self.generator.set_state(before.generator)
+        self.grid.density = before.density
+        for name, buffer in self.field.named_buffers():
+            buffer.copy_(before.buffers[name])
+        for param in self.field.parameters():
+            param.grad = None
+        self.rays_here = before.rays_here
+
+    def broken_off(self, elapsed: float) -> Progress:
+        """What is known after a step that was broken off: by time, or by `stop`.
+
+        Args:
+            elapsed: Seconds that it took so far.
+        """
+        if self.stop():
+            raise KeyboardInterrupt
+        if self.step_count == 0:
+            raise TrainingError(
+                f"not one step was done in {elapsed:.0f} s; give more --seconds, fewer --rays or a "
+                "smaller network"
+            )
+        self.seconds += elapsed
+        self.seconds_here += elapsed
+        return self.progress(0.0)
+
+    def check_time(self) -> None:
+        """Break a step off that is to stop, or that makes a training by time late.
+
+        Raises:
+            BrokenOffError: So it is.
+        """
+        if self.stop():
+            raise BrokenOffError
+        if self.settings.seconds is not None:
+            late = LATE if self.step_count else FIRST_LATE
+            if self.seconds + time.perf_counter() - self.started > self.settings.seconds + late:
+                raise BrokenOffError
 
     def set_rates(self) -> None:
         """Linear warm-up over 20 steps, then a cosine to a twentieth."""
@@ -200,9 +297,12 @@ class Trainer:
         whole = (self.step_count // self.settings.refresh) % 4 == 0
         cells = self.hull if whole else self.hull[self.grid.occupied[self.hull]]
         self.field.eval()  # batch norm: look with, and do not disturb, the running statistics
-        self.grid.update(
-            self.field.density, decay=self.decay, generator=self.generator, cells=cells
-        )
+
+        def density(positions: Tensor) -> Tensor:
+            self.check_time()
+            return self.field.density(positions)
+
+        self.grid.update(density, decay=self.decay, generator=self.generator, cells=cells)
         self.field.train()
         if self.step_count > 200 and not self.grid.occupied.any():
             raise TrainingError(
@@ -215,7 +315,11 @@ class Trainer:
         return torch.rand(shape, generator=self.generator).to(self.background.device)
 
     def accumulate_gradients(self) -> tuple[float, float]:
-        """Loss and gradients of one batch: (squared error, samples per ray that has any)."""
+        """Loss and gradients of one batch: (squared error, samples per ray that has any).
+
+        Raises:
+            BrokenOffError: See `check_time`.
+        """
         count = self.rays
         self.rays_here += count
         drawn = torch.randint(self.pixel_count, (count,), generator=self.generator)
@@ -233,13 +337,14 @@ class Trainer:
         )
         total, fog = 0.0, 0.0
         last_sample = torch.bincount(samples.ray, minlength=count).cumsum(0)
-        pieces = max(1, round(len(samples) / CHUNK))
+        pieces = max(1, round(len(samples) / self.chunk))
         cuts = last_sample.new_tensor([len(samples) * k // pieces for k in range(1, pieces)])
         ends = [*(torch.searchsorted(last_sample, cuts) + 1).tolist(), count]
         free = self.free_points(FREE_POINTS)
         share = -(-len(free) // len(ends))
         start = 0
         for number, end in enumerate(ends):
+            self.check_time()
             error, opacity = self.look(
                 slice_rays(samples, start, end, last_sample),
                 rays[start:end],

@@ -10,9 +10,9 @@ The averaged unit is taken to compute z = Σ cᵢ zᵢ, whose variance follows f
 Each hidden layer is scaled by σ*/σ(z) and shifted to μ*, all layers at once. The merged field is
 never evaluated. For the first layer z is exact. For a layer above it is an approximation: the layer
 reads units whose mean and deviation are already those of the parents, since the factors below it
-are fused, and its output is assumed to be the average of the parents' outputs. Losses by badly matched
-units are not included, so `repair`, which measures, reaches its targets in every layer, and the
-closed form only in the first one.
+are fused, and its output is assumed to be the average of the parents' outputs. Losses by badly
+matched units are not included, so `repair`, which measures, reaches its targets in every layer, and
+the closed form only in the first one.
 
 With batch norm the averaged γ and β hold the targets. The running mean is averaged; the running
 variance is (Σ cᵢ σᵢ)² of the parents' running statistics, less the share var z / σ*² that averaging

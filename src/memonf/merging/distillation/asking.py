@@ -2,15 +2,22 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Sequence
 
 from ...cameras import Cameras
+from ...devices import available_memory, check_memory
 from ...errors import MergeError
 from ...knowledge import assumed_cameras
 from ..parents import ParentFacts
 from ..problem import MergeProblem
 from .lessons import BLOCK, Lesson, SharedGrid, draw_lesson, draw_point_lesson, join_lessons
+
+#: Bytes that an answered ray takes, about: a dozen samples with all that is to be learnt there.
+RAY_BYTES = 900
+#: Share of the available memory that answers may take where they are asked for by time.
+SHARE = 0.4
 
 __all__ = ["ask_parents", "cameras_of"]
 
@@ -45,6 +52,13 @@ def ask_parents(
     cameras = [cameras_of(parent) for parent in facts]
     weight = [share * len(own) for share, own in zip(coefficients, cameras, strict=True)]
     order = sorted(range(len(facts)), key=lambda number: (facts[number].content, number))
+    room = available_memory(problem.parents[0].aabb.device)
+    most = math.inf if room is None else SHARE * room / RAY_BYTES
+    if rays is not None:
+        check_memory(
+            RAY_BYTES * rays, f"{rays:,} rays that the parents are asked along",
+            "ask for fewer --rays or --steps", problem.parents[0].aabb.device,
+        )  # fmt: skip
     lessons, parts = [], []
     for number in order:
         if weight[number] == 0:
@@ -55,7 +69,11 @@ def ask_parents(
         until = time.perf_counter() + part * (seconds or 0.0)
         blocks = []
         drawn, wanted = 0, None if rays is None else max(1, round(rays * part))
-        while drawn < wanted if wanted else not drawn or time.perf_counter() < until:
+        while (
+            drawn < wanted
+            if wanted
+            else (not drawn or (time.perf_counter() < until and drawn < part * most))
+        ):
             count = min(BLOCK, wanted - drawn) if wanted else BLOCK
             if parent.asked_along == "points":
                 seen = problem.knowledge[number]

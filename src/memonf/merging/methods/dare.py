@@ -27,7 +27,7 @@ class Dare(ComposedMethod):
     """
 
     ancestor: str = ""
-    strength: Annotated[float, Limits(ge=0)] = 1.0
+    strength: Annotated[float, Limits(ge=0, le=1000)] = 1.0
     drop: Annotated[float, Limits(ge=0, lt=1)] = 0.1
 
     summary = "task vectors thinned at random and rescaled, then averaged"

@@ -65,9 +65,9 @@ class Distill(MergeMethod["PreparedLessons"]):
             parent's if it is of the same architecture.
     """
 
-    steps: Annotated[int, Limits(ge=1)] = 700
-    budget: Annotated[float, Limits(gt=0)] | None = None
-    rays: Annotated[int, Limits(ge=1)] = 2048
+    steps: Annotated[int, Limits(ge=1, le=10_000_000)] = 700
+    budget: Annotated[float, Limits(gt=0, le=10_000_000)] | None = None
+    rays: Annotated[int, Limits(ge=1, le=1 << 22)] = 2048
     start: Literal["best", "merge", "parent", "scratch"] = "best"
     student: str = ""
     student_config: dict[str, str | int | float | bool] = Limits(default_factory=dict)

@@ -59,9 +59,9 @@ class GaussNewton(MergeMethod[tuple[MergeProblem, SharedGrid]]):
         damping: λ relative to the curvature along the gradient.
     """
 
-    rays: Annotated[int, Limits(ge=1)] = 8192
-    iterations: Annotated[int, Limits(ge=1)] = 12
-    damping: Annotated[float, Limits(gt=0)] = 1e-2
+    rays: Annotated[int, Limits(ge=1, le=1 << 22)] = 8192
+    iterations: Annotated[int, Limits(ge=1, le=10_000)] = 12
+    damping: Annotated[float, Limits(gt=0, le=1e6)] = 1e-2
 
     summary = "all params solved for at once, closed form: what the parents say where they saw"
     paper = "Jin et al. 2022, RegMean, arXiv 2212.09849"

@@ -26,7 +26,7 @@ class LeastSquares(SampledMethod):
         ridge: Pull towards the repaired average, relative to the inputs' mean square.
     """
 
-    ridge: Annotated[float, Limits(gt=0)] = 1e-4
+    ridge: Annotated[float, Limits(gt=0, le=1e6)] = 1e-4
 
     summary = "layers solved one by one for the outputs of the parents that know, closed form"
     paper = "Jin et al. 2022, RegMean, arXiv 2212.09849"

@@ -27,10 +27,10 @@ class RegMean(ComposedMethod):
         ridge: Pull towards the average, relative to the inputs' mean square.
     """
 
-    points: Annotated[int, Limits(ge=2)] = 16384
+    points: Annotated[int, Limits(ge=2, le=1 << 22)] = 16384
     free_share: Annotated[float, Limits(ge=0, le=1)] = 0.25
     scale_off_diagonal: Annotated[float, Limits(ge=0, le=1)] = 0.9
-    ridge: Annotated[float, Limits(gt=0)] = 1e-4
+    ridge: Annotated[float, Limits(gt=0, le=1e6)] = 1e-4
 
     summary = "layers solved one by one for the parents' outputs on their own inputs, closed form"
     paper = "Jin et al. 2022, RegMean, arXiv 2212.09849"

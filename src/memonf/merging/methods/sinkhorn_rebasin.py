@@ -37,12 +37,12 @@ class SinkhornRebasin(ComposedMethod):
 
     cost: Literal["params", "midpoint"] = "midpoint"
     start: Literal["activations", "uniform"] = "activations"
-    steps: Annotated[int, Limits(ge=1)] = 60
-    rate: Annotated[float, Limits(gt=0)] = 0.05
-    temperature: Annotated[float, Limits(gt=0)] = 0.3
-    iterations: Annotated[int, Limits(ge=1)] = 20
-    rays: Annotated[int, Limits(ge=1)] = 1024
-    points: Annotated[int, Limits(ge=2)] = 16384
+    steps: Annotated[int, Limits(ge=1, le=10_000_000)] = 60
+    rate: Annotated[float, Limits(gt=0, le=1000)] = 0.05
+    temperature: Annotated[float, Limits(gt=0, le=1e6)] = 0.3
+    iterations: Annotated[int, Limits(ge=1, le=10_000)] = 20
+    rays: Annotated[int, Limits(ge=1, le=1 << 22)] = 1024
+    points: Annotated[int, Limits(ge=2, le=1 << 22)] = 16384
     repair: bool = True
 
     summary = "soft permutations learnt for all layers at once, hardened, then averaged"

@@ -33,10 +33,10 @@ class StraightThrough(ComposedMethod):
     """
 
     start: Literal["activations", "reference"] = "activations"
-    steps: Annotated[int, Limits(ge=1)] = 60
-    rate: Annotated[float, Limits(gt=0)] = 1e-2
-    rays: Annotated[int, Limits(ge=1)] = 1024
-    points: Annotated[int, Limits(ge=2)] = 16384
+    steps: Annotated[int, Limits(ge=1, le=10_000_000)] = 60
+    rate: Annotated[float, Limits(gt=0, le=1000)] = 1e-2
+    rays: Annotated[int, Limits(ge=1, le=1 << 22)] = 1024
+    points: Annotated[int, Limits(ge=2, le=1 << 22)] = 16384
     repair: bool = True
 
     summary = "units aligned so that the average answers as the parents do, by straight-through"

@@ -26,7 +26,7 @@ class TaskArithmetic(ComposedMethod):
     """
 
     ancestor: str = ""
-    strength: Annotated[float, Limits(ge=0)] = 1.0
+    strength: Annotated[float, Limits(ge=0, le=1000)] = 1.0
 
     summary = "task vectors averaged, a step of any strength from the common initial params"
     paper = "Ilharco et al. 2022, Task Arithmetic, arXiv 2212.04089"

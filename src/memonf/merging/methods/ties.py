@@ -27,7 +27,7 @@ class Ties(ComposedMethod):
     """
 
     ancestor: str = ""
-    strength: Annotated[float, Limits(ge=0)] = 1.0
+    strength: Annotated[float, Limits(ge=0, le=1000)] = 1.0
     keep: Annotated[float, Limits(gt=0, le=1)] = 0.8
 
     summary = "task vectors trimmed, signs elected, those that agree averaged"

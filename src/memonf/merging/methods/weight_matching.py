@@ -30,7 +30,7 @@ class WeightMatching(ComposedMethod):
     """
 
     solver: Solver = "auto"
-    restarts: Annotated[int, Limits(ge=0)] = 0
+    restarts: Annotated[int, Limits(ge=0, le=10_000)] = 0
     scales: bool = True
     signs: bool = True
     equal_tensors: bool | None = None

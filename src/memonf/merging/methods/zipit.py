@@ -34,7 +34,7 @@ class ZipIt(SampledMethod):
         knowledge: Whether points are taken and weighed by what the parents saw.
     """
 
-    zip_layers: Annotated[int, Limits(ge=0)] | None = 1
+    zip_layers: Annotated[int, Limits(ge=0, le=1000)] | None = 1
     within: Annotated[float, Limits(ge=0, le=1)] = 0.5
     rescale: bool = True
     repair: bool = True
