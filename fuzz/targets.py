@@ -1,4 +1,4 @@
-"""Everything that reads bytes of strangers: what is fuzzed, from which seeds.
+"""Fuzz targets: every reader of untrusted files, and the seeds of each.
 
 A reader may take an input or refuse it with an error of this project (`MemonfError`). Anything else
 it raises, a crash, a hang or a claim on all memory is a bug.

@@ -134,7 +134,7 @@ def scaling_table(rows: list[Row]) -> str:
     widths = sorted({row["width"] for row in rows})
     cells = grouped(rows, "kind", "gauges", "width")
     body = [
-        [kind, "any guise" if gauges else "orders", *(
+        [kind, "equivalent params" if gauges else "orders", *(
             f"{median(row['seconds'] for row in cells[kind, gauges, width]):.2g}"
             if (kind, gauges, width) in cells else "" for width in widths
         )]

@@ -1,4 +1,4 @@
-"""Readers of strangers' bytes: what fuzzing found, and mutations of it, are taken or refused."""
+"""Readers of untrusted files: what fuzzing found, and mutations of it, are accepted or refused."""
 
 from __future__ import annotations
 

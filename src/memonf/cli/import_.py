@@ -64,7 +64,7 @@ class Import(Common):
         out: Field file to write.
         net: fine or coarse, where the checkpoint has both.
         layers: YAML file that says what the checkpoint does not: names of layers, order of the
-            encoding, where the network is (docs/howto/strangers.md).
+            encoding, where the network is (docs/howto/third-party.md).
         uneven_frequencies: Encodings whose frequencies are evenly spaced instead of doubling.
         data: Data set it was trained on: gives box, near, far, background and training cameras.
         group: View group of the data set that it saw.
