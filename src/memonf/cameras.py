@@ -291,10 +291,16 @@ class Cameras:
         A polynomial folds back far outside the picture; what lies beyond the outline is not seen.
         """
         assert self.lenses is not None
-        if PROJECTIONS[int(self.lenses.projection[view])] == "equirectangular":
+        if self.all_round(view):
             return math.pi
         directions = self.lenses.undistort(self[[view]].outline()[0], view)
         return 1.02 * float(off_axis(directions).max())
+
+    def all_round(self, view: int) -> bool:
+        """Whether the left and right borders of a picture meet: a panorama."""
+        if self.lenses is None:
+            return False
+        return PROJECTIONS[int(self.lenses.projection[view])] == "equirectangular"
 
     def outline(self) -> Float[Tensor, "views points 2"]:
         """Places along the borders of each picture, before the intrinsics."""

@@ -306,6 +306,8 @@ def seen_through(
     places = seen.nonzero()[:, 0]
     down, across = pixel_reach(cameras, view, centres[places], radius)
     met = any_within(solid, rows[places], columns[places], down, across)
+    if cameras.all_round(view):  # the picture goes on at its other border: nothing is said there
+        met |= (columns[places] < across) | (columns[places] + across >= solid.shape[1])
     clear = torch.zeros_like(seen)
     clear[places] = ~met
     return seen & (clear | (distance + radius >= near)), clear
@@ -317,7 +319,8 @@ def pixel_reach(
     """How many rows and columns the pictures of balls reach from the pixels of their centres.
 
     A point of a ball at plane coordinate x and depth d is displaced by at most
-    r √(1 + x²) / (d − r) in the plane; a lens stretches that by its slope at the centre.
+    r √(1 + x²) / (d − r) in the plane; behind a lens by r d s / (d − r), where s is the slope of
+    what it shows by the place of the point.
 
     Args:
         cameras: Cameras of all views.
@@ -326,18 +329,22 @@ def pixel_reach(
         radius: Of the balls, scene units.
     """
     pose, (fx, fy, _, _) = cameras.camera_to_world[view], cameras.intrinsics[view].unbind()
-    local = (centres - pose[:, 3]) @ pose[:, :3]
-    depth = -local[:, 2]
-    plane = torch.stack([local[:, 0], -local[:, 1]], -1) / depth[:, None]
+    local = (centres - pose[:, 3]) @ pose[:, :3] * pose.new_tensor([1.0, -1.0, -1.0])
+    if cameras.lenses is None:
+        depth = local[:, 2]
+        stretch = (1 + (local[:, :2] / depth[:, None]).square()).sqrt()
+    else:
+        depth = cameras.lenses.depth(local, view)
+        distance = local.norm(dim=-1, keepdim=True)
+        steps = torch.eye(3).to(local) * 1e-3
+        apart = [
+            cameras.lenses.distort(local / distance + step, view)
+            - cameras.lenses.distort(local / distance - step, view)
+            for step in steps
+        ]
+        stretch = torch.stack(apart).norm(dim=0) / 2e-3 * (depth[:, None] / distance)
     spread = radius / (depth - radius).clamp_min(1e-3 * radius)
-    reach = spread[:, None] * (1 + plane.square()).sqrt()
-    if cameras.lenses is not None and len(centres):
-        slopes = []
-        for step in torch.eye(2).to(plane) * 1e-3:
-            ahead = cameras.lenses.distort(plane + step, view)
-            behind = cameras.lenses.distort(plane - step, view)
-            slopes.append((ahead - behind).abs() / 2e-3)
-        reach = slopes[0] * reach[:, :1] + slopes[1] * reach[:, 1:]
+    reach = spread[:, None] * stretch
     across, down = (reach * torch.stack([fx, fy])).ceil().clamp(1, MOST_REACH).long().unbind(-1)
     return down, across
 

@@ -12,7 +12,8 @@ import torch
 from PIL import Image
 
 from memonf.cameras import Cameras, Rays, look_at, turntable
-from memonf.lenses import Lenses
+from memonf.export.transforms import model_of
+from memonf.lenses import Lens, Lenses
 
 SIZE, FOCAL = 32, 44.0
 #: Centre (x, y, z), radius and rgb of each ball; all lie within `BOX`.
@@ -95,19 +96,16 @@ def write_object(
         said |= dict(zip(("fl_x", "fl_y", "cx", "cy"), intrinsics, strict=True))
         said |= {"w": SIZE, "h": SIZE}
     if cameras.lenses is not None:
-        said |= {"camera_model": "OPENCV_FISHEYE" if cameras.lenses.fisheye[0] else "OPENCV"}
-        coefficients = cameras.lenses.coefficients[0].tolist()
-        said |= dict(zip(("k1", "k2", "k3", "k4", "p1", "p2"), coefficients, strict=True))
+        said["camera_model"], coefficients = model_of(cameras.lenses.lens(0))
+        said |= coefficients
     for split, listed in frames.items():
         content = {**said, **(keys or {}), "frames": listed}
         (folder / f"transforms_{split}.json").write_text(json.dumps(content))
     return folder
 
 
-def with_lens(cameras: Cameras, lens: tuple[float, ...], fisheye: bool) -> Cameras:
-    views = len(cameras)
-    lenses = Lenses(torch.tensor([lens] * views), torch.full((views,), fisheye))
-    return replace(cameras, lenses=lenses)
+def with_lens(cameras: Cameras, lens: Lens) -> Cameras:
+    return replace(cameras, lenses=Lenses.of([lens] * len(cameras)))
 
 
 def turned_away(cameras: Cameras, view: int) -> Cameras:

@@ -136,7 +136,7 @@ def test_a_failed_write_leaves_the_old_file(tmp_path: Path, monkeypatch) -> None
         Path(file).write_bytes(b"half")
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr("memonf.checkpoint.save_file", full_disk)
+    monkeypatch.setattr("safetensors.torch.save_file", full_disk)
     with pytest.raises(OutputError, match="No space left on device"):
         memonf.save(small_field("tiny_nerf", seed=1), path)
     assert path.read_bytes() == before

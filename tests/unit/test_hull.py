@@ -30,15 +30,15 @@ from memonf.errors import DataError
 from memonf.export.survey import object_in
 from memonf.export.transforms import write_data_set
 from memonf.fields.tiny_nerf import TinyNerfConfig
+from memonf.lenses import Lens
 from memonf.occupancy import OccupancyGrid, pixel_reach, seen_through
 from memonf.rendering import Renderer
 from memonf.training import new_trainer
 
 SMALL = TinyNerfConfig(width=32, depth=3)
 FAST = memonf.TrainSettings(steps=30, rays=200, grid=24)
-NO_LENS = (0.0,) * 6
-PERSPECTIVE = (0.1, -0.05, 0.0, 0.0, 0.004, -0.003)
-FISHEYE = (0.02, -0.01, 0.0, 0.0, 0.0, 0.0)
+PERSPECTIVE = Lens(k1=0.1, k2=-0.05, p1=0.004, p2=-0.003)
+FISHEYE = Lens(projection="fisheye", k1=0.02, k2=-0.01)
 
 
 def cube(half: float) -> torch.Tensor:
@@ -91,11 +91,9 @@ def test_cameras_that_stand_in_the_box_carve_as_those_outside(half: float) -> No
     assert float(grid.occupied.float().mean()) < 0.12
 
 
-@pytest.mark.parametrize(
-    ("lens", "fisheye"), [(NO_LENS, False), (PERSPECTIVE, False), (FISHEYE, True)]
-)
-def test_no_point_of_a_ball_is_beyond_its_reach(lens: tuple[float, ...], fisheye: bool) -> None:
-    cameras = with_lens(orbit(6), lens, fisheye) if any(lens) or fisheye else orbit(6)
+@pytest.mark.parametrize("lens", [None, PERSPECTIVE, FISHEYE])
+def test_no_point_of_a_ball_is_beyond_its_reach(lens: Lens | None) -> None:
+    cameras = orbit(6) if lens is None else with_lens(orbit(6), lens)
     generator = torch.Generator().manual_seed(0)
     centres = (torch.rand(400, 3, generator=generator) - 0.5) * 3
     radius = 0.2
@@ -151,9 +149,9 @@ def test_the_object_is_found_in_boxes_of_any_size(half: float) -> None:
     assert_around_the_balls(seen.aabb)
 
 
-@pytest.mark.parametrize(("lens", "fisheye"), [(PERSPECTIVE, False), (FISHEYE, True)])
-def test_the_object_is_found_through_lenses(lens: tuple[float, ...], fisheye: bool) -> None:
-    seen = find_object(outlines_of(with_lens(orbit(12), lens, fisheye)), cube(6.0))
+@pytest.mark.parametrize("lens", [PERSPECTIVE, FISHEYE])
+def test_the_object_is_found_through_lenses(lens: Lens) -> None:
+    seen = find_object(outlines_of(with_lens(orbit(12), lens)), cube(6.0))
     assert seen is not None
     assert_around_the_balls(seen.aabb)
 

@@ -349,6 +349,29 @@ def test_panoramas_that_are_said_to_span_less_are_named(tmp_path: Path) -> None:
     assert any("panoramas span 180 by 180 degrees" in note for note in scene.notes)
 
 
+@pytest.mark.parametrize("lens", [LENS, FISHEYE, PRISM, FOV, SPHERE])
+def test_silhouettes_behind_a_lens_carve_no_matter(lens: Lens) -> None:
+    """A ball in the silhouettes that each lens shows of it, from cameras all round and within."""
+    poses = turntable(10, 24, 2.0, torch.zeros(3), elevation=20.0).camera_to_world
+    pixels = panorama(96, 48) if lens == SPHERE else (50.0, 50.0, 48.0, 24.0)
+    cameras = Cameras(
+        poses, torch.tensor([pixels]).expand(10, 4), same_size(10, 96, 48), Lenses.of([lens] * 10)
+    )
+    middle = torch.tensor([0.3, -0.2, 0.1])
+
+    def silhouette(view: int) -> torch.Tensor:
+        rays = cameras.view_rays(view)
+        along = ((middle - rays.origins) * rays.directions).sum(-1)
+        nearest = (rays.origins + rays.directions * along[:, None] - middle).norm(dim=-1)
+        return ((nearest < 0.5) & (along > 0)).byte().view(48, 96) * 255
+
+    grid = OccupancyGrid(torch.tensor([[-1.0] * 3, [1.0] * 3]), 32)
+    grid.carve(cameras, (silhouette(view) for view in range(10)))
+    distance = (grid.centres() - middle).norm(dim=-1)
+    assert grid.occupied[distance < 0.45].all()
+    assert float(grid.occupied[distance > 0.8].float().mean()) < 0.05
+
+
 def test_a_panorama_knows_what_is_behind_it() -> None:
     box = torch.tensor([[-1.5] * 3, [1.5] * 3])
     grid = OccupancyGrid(box, SOLID_RESOLUTION)

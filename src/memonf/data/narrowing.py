@@ -227,7 +227,7 @@ def half_in_view(cameras: Cameras, middle: Float[Tensor, " 3"]) -> float | None:
     distance = offset.norm(dim=-1)
     ahead = -cameras.camera_to_world[:, :, 2].double()
     towards = (ahead * offset).sum(-1) / distance.clamp_min(1e-12)
-    slope = (0.5 * cameras.sizes.double() / cameras.intrinsics[:, :2]).amin(1)
+    slope = (cameras.angles.amin(1) / 2).tan()
     looking = towards > (1 + slope.square()).rsqrt()
     if float(looking.double().mean()) < 0.8 or float(distance.median()) <= 0:
         return None
