@@ -19,9 +19,12 @@ from typing import Annotated, Literal
 import torch
 from pydantic import Field as Limits
 
-from ...fields import FIELDS, Field, FieldConfig, build_field
+from ...devices import seconds_of
+from ...errors import InputError
+from ...fields import FIELDS, Field, FieldConfig, build_field, outline
 from ...symmetry import Params
 from ...training import TrainSettings, build_optimizers
+from ...training.room import QUICK, step_products
 from ..coefficients import Coefficients
 from ..distillation.asking import ask_parents
 from ..distillation.lessons import Lesson, SharedGrid, join_lessons
@@ -101,6 +104,7 @@ class Distill(MergeMethod["PreparedLessons"]):
             lessons = ask_parents(problem, shares, shared, None, COLLECTING * self.budget)
         parts = max(1, round(sum(lesson.drawn for lesson in lessons) / self.rays))
         collected = clock.seconds
+        self.check_budget(state, sum(len(lesson.samples) for lesson in lessons) / parts)
         first = [lesson.part(0, parts) for lesson in lessons]
         student, start = pick_start(
             problem, shares, state.name, state.config, shared.grid.aabb, first, self.start
@@ -116,6 +120,28 @@ class Distill(MergeMethod["PreparedLessons"]):
             "psnr_against_parents": round(psnr, 2),
         }
         return dict(student.state_dict()), {"distill": figures}
+
+    def check_budget(self, state: PreparedLessons, samples: float) -> None:
+        """Refuse a budget in which a large student could not take a single step.
+
+        Args:
+            state: The student.
+            samples: Samples of a step.
+
+        Raises:
+            InputError: The message has the figures.
+        """
+        student = outline(state.name, state.config, state.shared.grid.aabb)
+        if self.budget is None or student.parameter_count() < QUICK:
+            return
+        count = 3 * student.parameter_count() * (samples + EMPTY_POINTS) + step_products(student)
+        needed = seconds_of(count, state.shared.grid.aabb.device)
+        if needed > self.budget:
+            raise InputError(
+                f"--budget {self.budget:g}: one step of a student of "
+                f"{student.parameter_count():,} params takes about {needed:.0f} s on this machine; "
+                "give more time, or ask for a smaller --student-config width"
+            )
 
     def outline(self, problem: MergeProblem) -> Field:
         """See `MergeMethod.outline`."""
