@@ -26,6 +26,9 @@ __all__ = ["Scores", "ViewScore", "barrier", "evaluate", "scored_views", "spread
 #: Bytes of each ray of a picture: colour, opacity and depth, while strips are joined.
 RAY_BYTES = 44
 
+#: Of the cameras' extent: cameras that differ by less are one, rounded.
+SAME_CAMERA = 1e-5
+
 
 @dataclass(frozen=True)
 class ViewScore:
@@ -115,6 +118,7 @@ def evaluate(
     if only is not None:
         views = views[[index for index, name in enumerate(views.names) if name in only]]
     check_supersampling(views.cameras, supersample, field.aabb.device)
+    known = 0 if split == "train" else trained_on(field, views)
     networks = {name: Lpips.load(name) for name in lpips}
     if renderer is None:
         renderer = Renderer.of(field)
@@ -140,8 +144,23 @@ def evaluate(
         tuple(scores),
         {name: fmean(score.lpips[name] for score in scores) for name in networks},
         protocol_of(field, scene, views, split, group, supersample)
+        + (f"; {known} of them have cameras of views that the field was trained on"
+           if known else "")
         + (f"; {without} without a pixel that counts left out" if without else ""),
     )  # fmt: skip
+
+
+def trained_on(field: RadianceField, views: Views) -> int:
+    """How many of some views have the camera of a view that the field was trained on."""
+    known = field.record.cameras
+    if known is None or not len(known) or not len(views):
+        return 0
+    here, there = (
+        cameras.camera_to_world.double().cpu().flatten(1) for cameras in (views.cameras, known)
+    )
+    extent = float((there - there.mean(0)).abs().max()) or 1.0
+    nearest = torch.cdist(here, there, p=float("inf")).amin(1)
+    return int((nearest <= SAME_CAMERA * extent).sum())
 
 
 def check_background(field: RadianceField, scene: Scene, views: Views) -> None:

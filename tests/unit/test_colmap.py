@@ -92,9 +92,13 @@ def test_broken_colmap_models_are_refused(file: str, keep: int, tmp_path: Path) 
         memonf.load_scene(tmp_path)
 
 
+#: COLMAP's OPENCV has no k3.
+CAMERAS = world_cameras((0.09, -0.12, 0.0, 0.0, 0.003, -0.002))
+
+
 def write_model(folder: Path, kind: str) -> None:
     folder.mkdir(parents=True, exist_ok=True)
-    getattr(colmap_model(world_cameras(), "OPENCV"), f"write_{kind}")(folder)
+    getattr(colmap_model(CAMERAS, "OPENCV"), f"write_{kind}")(folder)
 
 
 @pytest.mark.parametrize("points", ["missing", "empty"])
@@ -107,14 +111,14 @@ def test_points_are_not_needed(points: str, kind: str, place: str, tmp_path: Pat
     file.unlink()
     if points == "empty":
         file.touch()
-    assert_same_rays(all_cameras(tmp_path), world_cameras(), 1e-5)
+    assert_same_rays(all_cameras(tmp_path), CAMERAS, 1e-5)
 
 
 @pytest.mark.parametrize("kind", ["binary", "text"])
 @pytest.mark.parametrize("name", ["my photo {}.png", "a  b/IMG {} (1).png", "ä b {}.png"])
 def test_names_of_pictures_may_have_spaces(kind: str, name: str, tmp_path: Path) -> None:
     """pycolmap writes them, and of a text reads the first word alone."""
-    model = colmap_model(world_cameras(), "OPENCV")
+    model = colmap_model(CAMERAS, "OPENCV")
     images = tmp_path / "images"
     write_pictures(images)
     for view in range(VIEWS):
@@ -124,7 +128,7 @@ def test_names_of_pictures_may_have_spaces(kind: str, name: str, tmp_path: Path)
         model.images[view + 1].name = name.format(view)
     (tmp_path / "sparse").mkdir()
     getattr(model, f"write_{kind}")(tmp_path / "sparse")
-    assert_same_rays(all_cameras(tmp_path), world_cameras(), 1e-5)
+    assert_same_rays(all_cameras(tmp_path), CAMERAS, 1e-5)
 
 
 @pytest.mark.parametrize("folder", ["images_2", "images_8"])
@@ -136,16 +140,28 @@ def test_smaller_pictures_alone_are_read_and_said(folder: str, tmp_path: Path) -
         Image.open(file).resize((WIDTH // 2, HEIGHT // 2)).save(file)
     scene = memonf.load_scene(tmp_path)
     assert f"pictures from `{folder}`, intrinsics follow their size" in scene.notes
-    assert_same_rays(all_cameras(tmp_path), world_cameras().resized(WIDTH // 2, HEIGHT // 2), 1e-5)
+    assert_same_rays(all_cameras(tmp_path), CAMERAS.resized(WIDTH // 2, HEIGHT // 2), 1e-5)
 
 
 def test_pictures_beside_the_model_and_links_to_them(tmp_path: Path) -> None:
     write_model(tmp_path / "flat", "binary")
     write_pictures(tmp_path / "flat")
-    assert_same_rays(all_cameras(tmp_path / "flat"), world_cameras(), 1e-5)
+    assert_same_rays(all_cameras(tmp_path / "flat"), CAMERAS, 1e-5)
     write_model(tmp_path / "linked" / "sparse", "binary")
     (tmp_path / "linked" / "images").symlink_to(Path("..") / "flat")
-    assert_same_rays(all_cameras(tmp_path / "linked"), world_cameras(), 1e-5)
+    assert_same_rays(all_cameras(tmp_path / "linked"), CAMERAS, 1e-5)
+
+
+def test_masks_are_linked_as_pictures_are(tmp_path: Path) -> None:
+    """The masks of a hub's cache are links out of the folder, too."""
+    write_model(tmp_path / "room" / "sparse", "binary")
+    write_pictures(tmp_path / "room" / "images")
+    write_pictures(tmp_path / "blobs")
+    (tmp_path / "room" / "masks").mkdir()
+    for view in range(VIEWS):
+        mask = tmp_path / "room" / "masks" / f"view_{view}.png"
+        mask.symlink_to(Path("..") / ".." / "blobs" / f"view_{view}.png")
+    assert memonf.load_scene(tmp_path / "room").split("train").masks is not None
 
 
 def test_no_picture_of_a_model_is_named(tmp_path: Path) -> None:

@@ -6,6 +6,7 @@ import json
 import os
 import shutil
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -13,6 +14,7 @@ import pycolmap
 import pytest
 import torch
 from capture_files import HEIGHT, WIDTH, assert_same_rays
+from conftest import small_field
 from PIL import Image
 
 import memonf
@@ -557,3 +559,14 @@ def test_scores_are_those_of_each_view_where_stems_are_shared(tmp_path: Path) ->
     edit(tmp_path / "transforms.json", lists(train=names[:8], test=names[8:]))
     views: Views = memonf.load_scene(tmp_path).split("test")
     assert views.names == ("cam0/0004", "cam1/0004", "cam0/0005", "cam1/0005")
+
+
+def test_scores_say_where_the_field_was_trained_on_the_views(robot: Scene) -> None:
+    """A field that was trained before the views were held out, or on another split of them."""
+    field = small_field("tiny_nerf")
+    test = robot.split("test")
+    field.record = replace(field.record, cameras=robot.split("train").cameras)
+    assert "trained on" not in memonf.evaluate(field, robot, most_views=2).protocol
+    field.record = replace(field.record, cameras=test.cameras[[0, 7, 49]])
+    protocol = memonf.evaluate(field, robot, most_views=2).protocol
+    assert "2 of them have cameras of views that the field was trained on" in protocol

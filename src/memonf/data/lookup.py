@@ -19,7 +19,7 @@ from urllib.parse import unquote
 
 from ..errors import DataError
 
-__all__ = ["ENDINGS", "PictureFinder", "broken_link", "none_there", "smaller_folders"]
+__all__ = ["ENDINGS", "PictureFinder", "broken_link", "lexical", "none_there", "smaller_folders"]
 
 #: Endings of pictures that are read, in any case; the first is Blender's, whose files leave it out.
 ENDINGS = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff")

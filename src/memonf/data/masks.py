@@ -18,6 +18,7 @@ from PIL import Image, ImageOps
 from ..errors import DataError, decoding
 from ..typing import Bool, Tensor
 from .keys import listed_names
+from .lookup import lexical
 from .pictures import MOST_PIXELS
 
 __all__ = [
@@ -165,9 +166,10 @@ def masks_note(root: Path, masks: Mapping[str, Path], pictures: Sequence[Path]) 
 
 def mask_of(folder: Path, name: str) -> Path | None:
     """Mask of a picture, by its name with another ending, or one more."""
-    bare = folder / name
+    if (bare := lexical(folder, name)) is None:
+        return None
     for candidate in (bare.with_name(bare.name + ".png"), *map(bare.with_suffix, ENDINGS)):
-        if candidate.is_file() and candidate.resolve().is_relative_to(folder.resolve()):
+        if candidate.is_file():
             return candidate
     return None
 
