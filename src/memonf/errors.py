@@ -10,6 +10,7 @@ be printed anywhere.
 from __future__ import annotations
 
 import difflib
+import re
 import unicodedata
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
@@ -24,6 +25,7 @@ __all__ = [
     "TrainingError",
     "decoding",
     "nearest",
+    "reason_of",
     "shown",
 ]
 
@@ -93,6 +95,38 @@ class TrainingError(MemonfError):
     """Training could not reach a usable field."""
 
 
+#: Characters of what another package says.
+MOST_REASON = 200
+#: What packages say of a check that they would have switched off, and what is said in its place.
+ADVICE = tuple(
+    (re.compile(pattern, re.IGNORECASE), instead)
+    for pattern, instead in (
+        (
+            r"max_header_size|safe to load",
+            "its header is far longer than one of an array; it is damaged or of another kind",
+        ),
+        (
+            r"allow_pickle|weights_only|object arrays|trusted? (source|the)|torch\.load",
+            "it holds objects, which would be code; save arrays of numbers alone",
+        ),
+        (
+            r"decompression bomb|max_image_pixels|max_text_chunk|max_text_memory",
+            "it unpacks to far more than a picture; make it smaller",
+        ),
+        (
+            r"truncated|before seeing STOP|not enough data in stream|but only \d+ remain",
+            "its end is missing; copy it again",
+        ),
+        (r"(pip3?|conda|apt|apt-get|brew) install", "it needs a package that is not installed"),
+    )
+)
+#: Where in its own source a package stood, and pages of its documentation.
+SOURCE_LINE = re.compile(r"^\[?[\w./\\-]+\.(?:cc|cpp|cxx|h|hpp|py|rs):\d+\]?:?\s*")
+ADDRESS = re.compile(
+    r"(?:for further information,? )?(?:visit|see|at|read)?\s*\(?https?://\S+", re.I
+)
+
+
 @contextmanager
 def decoding(what: str, kind: type[InputError] = DataError) -> Iterator[None]:
     """Turn whatever somebody else's decoder raises on broken bytes into an error of ours.
@@ -109,9 +143,24 @@ def decoding(what: str, kind: type[InputError] = DataError) -> Iterator[None]:
     except MemonfError:
         raise
     except Exception as error:
-        lines = (getattr(error, "strerror", None) or str(error)).strip().splitlines()
-        said = lines[0][:200] if lines else type(error).__name__
-        raise kind(f"{what}: {said}") from None
+        raise kind(f"{what}: {reason_of(error)}") from None
+
+
+def reason_of(error: BaseException) -> str:
+    """What another package's error says, in a line that a user can act on.
+
+    Packages advise whoever called them: to allow pickles, to trust a file, to raise a limit, to
+    look at a page or a line of their source. None of that is for users here.
+    """
+    text = str(getattr(error, "strerror", None) or error).strip()
+    for advice, instead in ADVICE:
+        if advice.search(text):
+            return instead
+    line = SOURCE_LINE.sub("", text.splitlines()[0]) if text else ""
+    line = ADDRESS.sub("", line).strip(" :;,(-")
+    if len(line) > MOST_REASON:
+        line = f"{line[:MOST_REASON].rsplit(' ', 1)[0]} ..."
+    return line or type(error).__name__
 
 
 def nearest(name: str, known: Iterable[str]) -> str:

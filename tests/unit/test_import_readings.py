@@ -400,9 +400,9 @@ def test_the_verb_tries_and_says(
         pose = np.vstack([cameras.camera_to_world[view].numpy(), [0, 0, 0, 1]])
         frames.append({"file_path": f"images/{view}", "transform_matrix": pose.tolist()})
     angle = math.radians(40.0)
-    for split in ("train", "test"):
+    for split, part in (("train", frames[:6]), ("test", frames[6:])):
         (tmp_path / "set" / f"transforms_{split}.json").write_text(
-            json.dumps({"camera_angle_x": angle, "frames": frames})
+            json.dumps({"camera_angle_x": angle, "frames": part})
         )
     (tmp_path / "names.yaml").write_text(yaml.safe_dump(NAMES))
     out = tmp_path / "o.safetensors"

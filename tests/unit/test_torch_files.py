@@ -81,6 +81,7 @@ def test_types_that_older_files_have_no_storage_for(tmp_path: Path) -> None:
     assert found["u2"].long().tolist() == [7]
 
 
+@pytest.mark.filterwarnings("ignore")  # torch says that it will drop them; files stay
 def test_quantised_tensors_are_the_numbers_that_they_stand_for(tmp_path: Path) -> None:
     quantised = torch.quantize_per_tensor(BASE, 0.1, 3, torch.qint8)
     rows = torch.quantize_per_channel(BASE, torch.full((4,), 0.5), torch.zeros(4), 0, torch.qint8)
@@ -132,6 +133,7 @@ def test_a_whole_module_is_its_state(kind: str, tmp_path: Path) -> None:
     assert all(torch.equal(found.tensors[name], value) for name, value in state.items())
 
 
+@pytest.mark.filterwarnings("ignore")
 def test_a_traced_module_is_its_state(tmp_path: Path) -> None:
     network = Network()
     traced = torch.jit.trace(network.body, torch.zeros(1, 3))
@@ -158,6 +160,7 @@ class Lying:
         return torch._utils._rebuild_tensor_v2, self.args
 
 
+@pytest.mark.filterwarnings("ignore")
 @pytest.mark.parametrize("lie", LIES)
 @pytest.mark.parametrize("kind", ["zip", "stream"])
 def test_tensors_never_reach_beyond_their_storage(

@@ -167,7 +167,9 @@ def read_archive(path: Path) -> Any:
     Raises:
         FieldFileError: Its end is missing, or it holds something else.
     """
-    if not zipfile.is_zipfile(path):
+    with decoding(f"{path}: cannot be read as a PyTorch checkpoint", FieldFileError):
+        whole = zipfile.is_zipfile(path)
+    if not whole:
         raise FieldFileError(
             f"{path}: its end is missing: {path.stat().st_size} bytes were copied, not all; "
             "download or copy it again"
