@@ -93,7 +93,7 @@ def test_broken_colmap_models_are_refused(file: str, keep: int, tmp_path: Path) 
 
 
 #: COLMAP's OPENCV has no k3.
-CAMERAS = world_cameras((0.09, -0.12, 0.0, 0.0, 0.003, -0.002))
+CAMERAS = world_cameras(replace(LENS, k3=0.0))
 
 
 def write_model(folder: Path, kind: str) -> None:
