@@ -127,6 +127,7 @@ def read(path: Path, background: Background = "auto") -> Scene:
         loaders={
             name: partial(read_arrays, path, *where, tuple(kept[name]))
             for name, where in parts.items()
+            if kept[name]
         },
         aabb=aabb,
         near=near,

@@ -76,7 +76,8 @@ def separated(
     """Which views of each split are kept so that none is trained on and held out as well.
 
     A view that a split lists twice counts once, by its first entry. One that is held out (in any
-    split but ``train``) is taken from the training views.
+    split but ``train``) is taken from the training views; if that leaves none of them, the splits
+    are copies of each other, and the views are trained on and not held out.
 
     Args:
         splits: Split name -> its views.
@@ -85,8 +86,6 @@ def separated(
     Returns:
         Split name -> places of the views that are kept, in order; and notes.
 
-    Raises:
-        DataError: No training view is left.
     """
     views = [view for split in splits.values() for view in split]
     owners = [split for split, listed in splits.items() for _ in listed]
@@ -105,6 +104,14 @@ def separated(
         view for view, owner in enumerate(owners)
         if firsts[owner, once[view]] != view and not (owner == "train" and alike[view] in held)
     ]  # fmt: skip
+    trained = [view for view, owner in enumerate(owners) if owner == "train"]
+    not_held = {alike[view] for view in trained} if len(leaked) == len(trained) else set()
+    if not_held:  # a list that was copied: all are trained on, and none of them is held out
+        leaked = [
+            view
+            for view, owner in enumerate(owners)
+            if owner != "train" and alike[view] in not_held
+        ]
     left_out = {*leaked, *twice}
     kept: dict[str, list[int]] = {}
     start = 0
@@ -119,16 +126,17 @@ def separated(
         )
     if leaked:
         where_held = " and ".join(dict.fromkeys(f"`{held[alike[view]]}`" for view in leaked))
-        if not kept["train"]:
-            raise DataError(
-                f"{where}: all {len(leaked)} training views are held out in {where_held} as well "
-                f"(first: {views[leaked[0]].name}); list each view in one split, or leave the "
-                "other lists out to have some views held out"
+        if not_held:
+            notes.append(
+                f"all {counted(trained, 'training view')} held out in {where_held} as well: "
+                f"trained on, and not held out (first: {views[leaked[0]].name}); list each view "
+                "in one split"
             )
-        notes.append(
-            f"{counted(leaked, 'training view')} held out in {where_held} as well, not trained "
-            f"on: {names_of(views, leaked)}"
-        )
+        else:
+            notes.append(
+                f"{counted(leaked, 'training view')} held out in {where_held} as well, not "
+                f"trained on: {names_of(views, leaked)}"
+            )
     if others := sorted(set(others) - left_out):
         notes.append(
             f"{counted(others, 'training view')} from the camera of a held-out view, with another "
