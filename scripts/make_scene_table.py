@@ -18,14 +18,18 @@ def row(folder: Path) -> str:
     """One scene: yardsticks, merges, and what `distill` lacks and takes."""
     rows: list[dict[str, Any]] = json.loads((folder / "scores.json").read_text("utf-8"))["rows"]
 
-    def of(name: str, group: str = "all", key: str = "psnr") -> float:
-        return float(median(r[key] for r in rows if (r["name"], r["group"]) == (name, group)))
+    def of(name: str, group: str = "all") -> float:
+        return float(median(r["psnr"] for r in rows if (r["name"], r["group"]) == (name, group)))
 
     found = {entry["name"] for entry in rows}
     weight_space = [n for n in METHODS if n in found and not METHODS[n].function_space]
     best = max(weight_space, key=of)
     lacks = [of("oracle", group) - of("distill", group) for group in ("front", "rear")]
-    seconds, joint = of("distill", key="seconds"), of("joint", key="seconds")
+    timings = json.loads((folder / "timings.json").read_text("utf-8"))["rows"]
+    seconds, joint = (
+        median(entry["seconds"] for entry in timings if entry["name"] == name)
+        for name in ("distill", "joint")
+    )
     return (
         f"| {folder.name} | {of('oracle'):.2f} | {of('joint'):.2f} | {of('blend'):.2f} | "
         f"{of(best):.2f} (`{best}`) | {of('gauss_newton'):.2f} | **{of('distill'):.2f}** | "

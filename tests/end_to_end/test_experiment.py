@@ -53,7 +53,10 @@ def test_compare_writes_everything(tmp_path: Path, little_scene: Path) -> None:
     memonf(*args)
     content = json.loads((out / "scores.json").read_text())
     rows = content["rows"]
-    assert set(rows[0]) == {"name", "method", "group", "seed", "psnr", "ssim", "seconds"}
+    assert set(rows[0]) == {"name", "method", "group", "seed", "psnr", "ssim"}
+    timings = json.loads((out / "timings.json").read_text())
+    assert {row["name"] for row in timings["rows"]} == {row["name"] for row in rows}
+    assert all(row["seconds"] >= 0 for row in timings["rows"])
     names = {row["name"] for row in rows}
     plain = {"left", "right", "average", "weight_matching_repair"}
     yardsticks = {"joint", "oracle", "oracle_batch_norm", "blend", "blend_by_distance"}

@@ -41,8 +41,8 @@ QUICK_VIEWS = 8
 class Compare(FromData):
     """Train two parents, each on half of the views, merge them by every method, score and show it.
 
-    Writes scores.json, scores.md, curves, reconstructions, turntables, index.html and all field
-    files. Called again, it keeps the fields that are already trained.
+    Writes scores.json, timings.json, scores.md, curves, reconstructions, turntables, index.html and
+    all field files. Called again, it keeps the fields that are already trained.
 
     Attributes:
         out: Folder for the results.

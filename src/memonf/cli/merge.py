@@ -19,6 +19,7 @@ from ..files import same_place
 from ..merging import METHODS, MergeResult
 from ..merging.parents import Parents
 from ..recipe import Recipe, read_recipe
+from ..tracking import training_seconds
 from ..typing import Seed
 from .options import (
     Common,
@@ -165,7 +166,11 @@ def write_merge_report(
     names = [parent.stem for parent in map(Path, recipe.parents)]
     if len(set(names)) < len(names):
         names = [f"{number} {name}" for number, name in enumerate(names, 1)]
-    story = MergeStory(result.field, parents, names, result.report, found, command)
+    seconds = [
+        training_seconds(path, parent.record.training.get("steps_done"))
+        for path, parent in zip(recipe.parents, parents, strict=True)
+    ]
+    story = MergeStory(result.field, parents, names, result.report, found, command, seconds)
     write_page(merge_page(story), path)
 
 

@@ -120,7 +120,7 @@ def run(args: Sequence[str]) -> None:
             paused=live.paused if live else never,
         )  # fmt: skip
     outcome = {"out": str(options.out), "parameters": field.parameter_count(),
-               **field.record.training}  # fmt: skip
+               **field.record.training, "seconds_done": round(trainer.seconds, 3)}  # fmt: skip
     if options.json:
         say(json.dumps(outcome))
     else:

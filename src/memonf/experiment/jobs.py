@@ -22,7 +22,7 @@ from ..fields import Field, FieldConfig, known
 from ..merging import alignment_similarities, merge
 from ..rendering import FRAMES, PICTURES, Renderer
 from ..resume import train_to_file
-from ..tracking import JsonLines, log_path, together, tracked
+from ..tracking import JsonLines, log_path, together, tracked, training_seconds
 from ..training import INITIAL_PARAMS, TrainSettings, new_trainer
 from ..typing import Tensor
 from ..workers import report
@@ -101,6 +101,7 @@ class ScoreJob:
         device, contender = self.settings.device, self.contender
         path: Path | None = self.path
         start_parent: int | None = None
+        seconds: float | None
         scored: Field | Blend
         if contender.kind == "blend":
             parents = [load(parent, device) for parent in self.parents]
@@ -117,7 +118,7 @@ class ScoreJob:
             save(scored, self.path)
         else:
             scored = load(self.path, device)
-            seconds = float(scored.record.training["seconds_done"])
+            seconds = training_seconds(self.path, scored.record.training["steps_done"])
         scene = self.settings.scene()
         renderer, in_motion = made_ready(scored, self.settings.frames > 0 and self.seed == 0)
         drawn: dict[str, Tensor] = {}

@@ -32,7 +32,7 @@ class Scored:
     Attributes:
         contender: What it is.
         seed: Number of the seed pair.
-        seconds: Time its training or merge took.
+        seconds: Time its training or merge took; None where no log tells.
         parameters: Number of params that a picture of it needs: of blends and oracles, those of
             both parents.
         psnr: dB on each group.
@@ -48,7 +48,7 @@ class Scored:
 
     contender: Contender
     seed: int
-    seconds: float
+    seconds: float | None
     parameters: int
     psnr: dict[str, float]
     ssim: dict[str, float]
@@ -70,7 +70,6 @@ class Scored:
                 "seed": self.seed,
                 "psnr": self.psnr[group],
                 "ssim": self.ssim[group],
-                "seconds": self.seconds,
             }
             for group in self.psnr
         ]

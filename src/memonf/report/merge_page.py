@@ -47,6 +47,8 @@ class MergeStory:
         report: Of the merge, see `memonf.merging.MergeResult`.
         evidence: What the parents say of it; None if they were not asked.
         command: The command line that makes it again.
+        seconds: How long each parent was trained, None where that is unknown; left out, no one's is
+            known.
     """
 
     merged: Field
@@ -55,6 +57,7 @@ class MergeStory:
     report: dict[str, Any]
     evidence: Evidence | None
     command: str
+    seconds: Sequence[float | None] = ()
 
 
 def merge_page(story: MergeStory, *, frames: int = FRAMES, size: int = SIZE) -> Page:
@@ -115,9 +118,11 @@ def merge_page(story: MergeStory, *, frames: int = FRAMES, size: int = SIZE) -> 
         layers_note=layers_note,
         bars=widths([
             *(
-                (name, float(parent.record.training.get("seconds_done", 0.0)),
-                 parent.parameter_count())
-                for name, parent in zip(story.names, story.parents, strict=True)
+                (name, seconds, parent.parameter_count())
+                for name, parent, seconds in zip(
+                    story.names, story.parents, story.seconds or [None] * len(story.names),
+                    strict=True,
+                )
             ),
             (MERGED, float(report["seconds"]), story.merged.parameter_count()),
         ]),

@@ -114,14 +114,14 @@ class Bar:
 
     Attributes:
         name: For people.
-        seconds: To train or merge it.
+        seconds: To train or merge it; None where that is unknown.
         parameters: Numbers that a picture of it needs.
         time_width: Length of its bar of time, in percent; see `widths`.
         size_width: Length of its bar of size, in percent.
     """
 
     name: str
-    seconds: float
+    seconds: float | None
     parameters: int
     time_width: float
     size_width: float
@@ -222,17 +222,17 @@ def environment() -> Environment:
     )
 
 
-def widths(bars: Sequence[tuple[str, float, int]]) -> tuple[Bar, ...]:
+def widths(bars: Sequence[tuple[str, float | None, int]]) -> tuple[Bar, ...]:
     """Bars for (name, seconds, params) each.
 
     Time is drawn from zero on a root scale, so that tenths of seconds and minutes fit on a page;
     size on a linear one.
     """
-    longest = max((seconds for _, seconds, _ in bars), default=0.0) or 1.0
+    longest = max((seconds or 0.0 for _, seconds, _ in bars), default=0.0) or 1.0
     largest = max((size for *_, size in bars), default=0) or 1
     return tuple(
         Bar(
-            name, seconds, size, round(100 * (seconds / longest) ** 0.5, 1),
+            name, seconds, size, round(100 * ((seconds or 0.0) / longest) ** 0.5, 1),
             round(100 * size / largest, 1),
         )
         for name, seconds, size in bars

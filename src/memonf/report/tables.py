@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from statistics import median
 from typing import Any
@@ -16,6 +17,7 @@ __all__ = [
     "score_content",
     "shown_figures",
     "summary_rows",
+    "timing_content",
 ]
 
 
@@ -27,14 +29,14 @@ class SummaryRow:
         contender: What it is.
         psnr: dB on each group and on all views.
         ssim: On all views.
-        seconds: Of its training or merge.
+        seconds: Of its training or merge; None where that is unknown.
         pairs: Number of seed pairs.
     """
 
     contender: Contender
     psnr: dict[str, float]
     ssim: float
-    seconds: float
+    seconds: float | None
     pairs: int
 
     @property
@@ -60,11 +62,16 @@ def summary_rows(outcome: Outcome) -> list[SummaryRow]:
             contender,
             {group: median(one.psnr[group] for one in runs) for group in groups_of(outcome)},
             median(one.ssim["all"] for one in runs),
-            median(one.seconds for one in runs),
+            median_of([one.seconds for one in runs if one.seconds is not None]),
             len(runs),
         )
         for contender, runs in runs_of.items()
     ]
+
+
+def median_of(values: Sequence[float]) -> float | None:
+    """The median; None of nothing."""
+    return median(values) if values else None
 
 
 def groups_of(outcome: Outcome) -> tuple[str, ...]:
@@ -80,14 +87,29 @@ def headings(outcome: Outcome, unit: str = "") -> tuple[str, ...]:
 def shown_figures(outcome: Outcome, row: SummaryRow) -> tuple[str, ...]:
     """A row's figures as text, in the order of the headings after the first."""
     decibels = (f"{row.psnr[group]:.2f}" for group in groups_of(outcome))
-    return (*decibels, f"{row.ssim:.3f}", f"{row.seconds:.1f}")
+    seconds = "–" if row.seconds is None else f"{row.seconds:.1f}"
+    return (*decibels, f"{row.ssim:.3f}", seconds)
 
 
 def score_content(outcome: Outcome) -> dict[str, Any]:
-    """Content of ``scores.json``: settings, and a row for each field and group."""
+    """Content of ``scores.json``: settings, and a row for each field and group.
+
+    Nothing in it is measured by a clock: the same command writes the same bytes.
+    """
     return {
-        "settings": outcome.run.as_dict() | {"seconds": round(outcome.seconds, 1)},
+        "settings": outcome.run.as_dict(),
         "rows": [row for scored in outcome.fields for row in scored.rows()],
+    }
+
+
+def timing_content(outcome: Outcome) -> dict[str, Any]:
+    """Content of ``timings.json``: seconds of the whole, and of each field's training or merge."""
+    return {
+        "seconds": round(outcome.seconds, 1),
+        "rows": [
+            {"name": one.contender.key, "seed": one.seed, "seconds": one.seconds}
+            for one in outcome.fields
+        ],
     }
 
 

@@ -19,14 +19,14 @@ from ..files import write_json, write_text
 from .curves import curve_content, draw_curves
 from .experiment_page import experiment_page
 from .page import write_page
-from .tables import markdown_table, score_content
+from .tables import markdown_table, score_content, timing_content
 
 __all__ = ["FILES", "captioned", "write_report"]
 
 #: What is written into the folder itself; films beside it where there are any.
 FILES = (
-    "scores.json", "scores.md", "curves.json", "curves.png", "reconstructions.png", "index.html",
-    "turntables.gif", "turntables.webp", "turntables.mp4",
+    "scores.json", "timings.json", "scores.md", "curves.json", "curves.png",
+    "reconstructions.png", "index.html", "turntables.gif", "turntables.webp", "turntables.mp4",
 )  # fmt: skip
 FILMS = (".gif", ".webp", ".mp4")
 
@@ -38,6 +38,7 @@ def write_report(outcome: Outcome, out: Path) -> Path:
         OutputError: The folder cannot be written.
     """
     write_json(out / "scores.json", score_content(outcome))
+    write_json(out / "timings.json", timing_content(outcome))
     write_text(out / "scores.md", markdown_table(outcome))
     if outcome.curves:
         write_json(out / "curves.json", curve_content(outcome))

@@ -6,7 +6,7 @@ A tracker watches; it never touches the training, whose params are the same byte
 from __future__ import annotations
 
 from .base import OnStep, Tracker, together, tracked
-from .json_lines import JsonLines, log_path
+from .json_lines import JsonLines, log_path, training_seconds
 from .tensorboard import TensorBoard, check_tensorboard
 
 __all__ = [
@@ -18,4 +18,5 @@ __all__ = [
     "log_path",
     "together",
     "tracked",
+    "training_seconds",
 ]

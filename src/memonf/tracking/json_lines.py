@@ -12,12 +12,33 @@ from ..training import Progress, Trainer
 from ..typing import PathLike
 from .base import due, scalars
 
-__all__ = ["JsonLines", "log_path"]
+__all__ = ["JsonLines", "log_path", "training_seconds"]
 
 
 def log_path(out: PathLike) -> Path:
     """Where the log of the training of `out` stands: ``front.log.jsonl`` of front.safetensors."""
     return Path(out).with_suffix(".log.jsonl")
+
+
+def training_seconds(field: PathLike, steps: int | None) -> float | None:
+    """How long a training took, as the log beside its field file says.
+
+    Measured times stand in the log alone: field files of one command are equal to the byte.
+
+    Args:
+        field: The field file.
+        steps: Steps that it was trained for, as its record says; a log of other steps is of another
+            training.
+
+    Returns:
+        Seconds; None where no log tells.
+    """
+    try:
+        last = log_path(field).read_text(encoding="utf-8").splitlines()[-1]
+        entry = json.loads(last)
+        return float(entry["seconds"]) if entry["step"] == steps else None
+    except (OSError, ValueError, IndexError, KeyError, TypeError):
+        return None
 
 
 class JsonLines:

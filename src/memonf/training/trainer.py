@@ -400,7 +400,6 @@ class Trainer:
         """The trained field, in evaluation mode, its record completed: outcome and knowledge."""
         outcome = {
             "steps_done": self.step_count,
-            "seconds_done": round(self.seconds, 3),
             "psnr_done": round(-10 * math.log10(max(self.mean_error, 1e-12)), 3),
         }
         field = self.field.eval()
