@@ -15,6 +15,7 @@ from ..checkpoint import load
 from ..devices import pick_device
 from ..errors import InputError
 from ..evidence import Evidence, assess
+from ..fields import FIELDS
 from ..files import same_place
 from ..merging import METHODS, MergeResult
 from ..merging.parents import Parents
@@ -118,17 +119,14 @@ def run(args: Sequence[str]) -> None:
                 f"--out {recipe.out}: is the recipe or the report; choose another name"
             )
     device = pick_device(options.device)
+    if options.report is not None:
+        check_has_views(recipe)
     with counting_progress(recipe.method, show=not options.quiet) as on_count:
         result = recipe.run(device, lambda share: on_count(round(100 * share), 100))
     found = None
     # Parents without rays are asked at points by the merge itself; there are no views to predict.
     if not options.without_evidence and result.field.asked_along == "rays":
         found = assess(result.field, Parents(recipe.parents, result.field.aabb.device))
-    if options.report is not None and result.field.asked_along != "rays":
-        raise InputError(
-            f"--report: a page shows views, and `{result.field.name}` has none; {recipe.out} is "
-            "written, see it with `memonf score --png`"
-        )
     if options.report is not None:
         write_merge_report(options.report, recipe, result, found, shown_command("merge", args))
     if options.json:
@@ -153,6 +151,23 @@ def run(args: Sequence[str]) -> None:
         say(f"See it with `memonf render {recipe.out} --turntable --out turntable.gif`")
     else:
         say(f"Score and see it with `memonf score {recipe.out} --truth FILE --png merged.png`")
+
+
+def check_has_views(recipe: Recipe) -> None:
+    """Refuse a page before the merge, where the fields on it have no views to show.
+
+    Raises:
+        InputError: A parent, or the student, has none.
+        FieldFileError: A parent cannot be read.
+    """
+    student = recipe.settings.get("student")
+    kinds = [FIELDS[student]] if student else []
+    for kind in (*kinds, *(type(load(parent)) for parent in recipe.parents)):
+        if kind.asked_along != "rays":
+            raise InputError(
+                f"--report: a page shows views, and `{kind.name}` has none; leave it out, and see "
+                "the merge with `memonf score --png`"
+            )
 
 
 def write_merge_report(
