@@ -17,6 +17,7 @@ from contextlib import contextmanager
 
 __all__ = [
     "DataError",
+    "ExperimentError",
     "FieldFileError",
     "InputError",
     "MemonfError",
@@ -93,6 +94,10 @@ class OutputError(MemonfError):
 
 class TrainingError(MemonfError):
     """Training could not reach a usable field."""
+
+
+class ExperimentError(MemonfError):
+    """Jobs of an experiment failed; what is finished is kept."""
 
 
 #: Characters of what another package says.

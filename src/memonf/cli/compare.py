@@ -12,10 +12,10 @@ from pydantic import Field as Limits
 from rich.table import Table
 
 from ..devices import pick_device
-from ..errors import InputError, shown
+from ..errors import ExperimentError, InputError, shown
 from ..experiment import DISTILL_STEPS, HALVES, CompareSettings, Outcome, compare
 from ..files import check_folder, check_writable
-from ..report import FILES, headings, shown_figures, summary_rows, write_report
+from ..report import FILES, failure_content, headings, shown_figures, summary_rows, write_report
 from ..training import TrainSettings
 from ..workers import default_workers
 from .data_options import FromData, radiance_field
@@ -146,9 +146,17 @@ def run_compare(settings: CompareSettings, out: Path, *, quiet: bool, as_json: b
     page = write_report(outcome, out)
     if as_json:
         rows = [row.as_dict() for row in summary_rows(outcome)]
-        say(json.dumps({"out": str(out), "page": str(page), "rows": rows}))
+        failed = failure_content(outcome)
+        say(json.dumps({"out": str(out), "page": str(page), "rows": rows, "failed": failed}))
     else:
         print_outcome(outcome, page)
+    if outcome.failures:
+        for failure in outcome.failures:
+            say(f"failed: {failure.title}: {failure.reason}", error=True)
+        raise ExperimentError(
+            f"{len(outcome.failures)} jobs failed, listed above; what is finished is kept, and "
+            "the same command does only what is missing"
+        )
     return outcome
 
 

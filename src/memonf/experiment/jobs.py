@@ -28,6 +28,7 @@ from ..typing import Tensor
 from ..workers import report
 from ..yardsticks import BLENDS, Blend
 from .contender import Contender
+from .kept import KeptResult
 from .outcome import Alignment, Curve, KnowledgePicture, Scored
 from .settings import CompareSettings
 
@@ -96,8 +97,23 @@ class ScoreJob:
         """Name for progress bars."""
         return f"{self.contender.key} {self.seed}"
 
+    @property
+    def needs(self) -> tuple[Path, ...]:
+        """Trained fields without which there is nothing to do."""
+        return self.parents or (self.path,)
+
     def run(self) -> Scored:
-        """Merge, score and draw."""
+        """Merge, score and draw; or find what an earlier call left of the same job."""
+        kept = KeptResult.of(self, self.path.with_suffix(".scored.npz"))
+        found = kept.scored(self.contender)
+        if found is None:
+            found = self.scored()
+            kept.keep(found)
+        report(self.title, 1.0, f"PSNR {found.psnr['all']:5.2f} dB")
+        return found
+
+    def scored(self) -> Scored:
+        """Do the work."""
         device, contender = self.settings.device, self.contender
         path: Path | None = self.path
         start_parent: int | None = None
@@ -134,7 +150,6 @@ class ScoreJob:
             cameras = field_turntable(scored, self.settings.frames, self.settings.size)
             views = (in_motion.view(cameras, index) for index in range(len(cameras)))
             frames = tuple(to_bytes(view.rgb) for view in views)
-        report(self.title, 1.0, f"PSNR {score['all']:5.2f} dB")
         return Scored(
             contender, self.seed, seconds, scored.parameter_count(), score, similarity,
             counts, view_psnr, path,
@@ -154,6 +169,11 @@ class CurveJob:
     title: str
     method: str
     parents: tuple[Path, ...]
+
+    @property
+    def needs(self) -> tuple[Path, ...]:
+        """Trained fields without which there is nothing to do."""
+        return self.parents
 
     def run(self) -> Curve:
         """Do it."""
@@ -181,6 +201,11 @@ class KnowledgeJob:
     path: Path
     picture: Path
 
+    @property
+    def needs(self) -> tuple[Path, ...]:
+        """Trained fields without which there is nothing to do."""
+        return (self.path,)
+
     def run(self) -> KnowledgePicture:
         """Do it."""
         field = load(self.path)
@@ -199,6 +224,11 @@ class AlignmentJob:
 
     title: str
     parents: tuple[Path, ...]
+
+    @property
+    def needs(self) -> tuple[Path, ...]:
+        """Trained fields without which there is nothing to do."""
+        return self.parents
 
     def run(self) -> Alignment:
         """Do it."""

@@ -11,6 +11,7 @@ import numpy as np
 
 from ..fields import FieldConfig
 from ..merging import LayerSimilarity
+from ..workers import Failure
 from .contender import Contender
 from .settings import CompareSettings
 
@@ -174,6 +175,7 @@ class Outcome:
         truth: The chosen test views, uint8 (height, width, 3).
         view_names: Their names and groups.
         seconds: Wall time of the whole.
+        failures: Jobs that did not come to their end.
     """
 
     run: RunDescription
@@ -184,6 +186,7 @@ class Outcome:
     truth: tuple[np.ndarray, ...]
     view_names: tuple[str, ...]
     seconds: float
+    failures: tuple[Failure, ...] = ()
 
 
 def oracle(of: dict[str, Scored], groups: Sequence[str]) -> Scored:

@@ -9,16 +9,18 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from statistics import fmean
+from typing import Any
 
 import torch
 
 from .._version import __version__
 from ..data import Scene
 from ..devices import check_memory
+from ..errors import ExperimentError
 from ..export.video import to_bytes
 from ..fields import FieldConfig, outline
 from ..training.room import training_memory
-from ..workers import Observer, Workers
+from ..workers import Failure, Observer, Workers
 from .contender import Contender
 from .jobs import curve_views, picture_views
 from .outcome import (
@@ -51,6 +53,7 @@ def compare(
 
     Raises:
         DataError: The data set cannot be read, or has no test views.
+        ExperimentError: No job came to its end; if only some failed, the outcome lists them.
         OutputError: `out` cannot be written.
     """
     started = time.perf_counter()
@@ -61,23 +64,32 @@ def compare(
     plan = Plan.of(settings, out)
     check_room(settings, scene, plan)
     with Workers(settings.workers) as workers:
-        workers.run(plan.training, observe)
-        results = workers.run(
-            [*plan.scoring, *plan.curves, *plan.looks], observe, plan.called_for_by
-        )
-    fields = in_order([result for result in results if isinstance(result, Scored)], plan, groups)
+        trained = workers.run(plan.training, observe)
+        ready, stranded = sorted_out(plan, trained)
+        results = [*trained, *workers.run(ready, observe, plan.called_for_by), *stranded]
+    failures = tuple(result for result in results if isinstance(result, Failure))
+    scored = [result for result in results if isinstance(result, Scored)]
+    if not scored:
+        raise ExperimentError(f"nothing could be scored; {failures[0].title}: {failures[0].reason}")
+    fields = in_order(scored, plan, groups)
     first_pair = {scored.contender: scored for scored in fields if scored.seed == 0}
     between = [result for result in results if isinstance(result, Curve)]
-    (alignment,) = (result for result in results if isinstance(result, Alignment))
+    no_alignment = Alignment(why_not="The parents' units were not compared: see what failed.")
+    alignment = next((one for one in results if isinstance(one, Alignment)), no_alignment)
     return Outcome(
         described(settings, scene, plan.config),
         tuple(fields),
-        tuple(whole_curve(settings, scene, curve, first_pair) for curve in between),
+        tuple(
+            whole_curve(settings, scene, curve, first_pair)
+            for curve in between
+            if all(end in first_pair for end in ends_of(settings, curve).values())
+        ),
         alignment,
         tuple(result for result in results if isinstance(result, KnowledgePicture)),
         tuple(to_bytes(views.picture(i, scene.background_rgb)) for i in range(len(views))),
         tuple(f"{group} {name}" for group, name in zip(groups, views.names, strict=True)),
         time.perf_counter() - started,
+        failures,
     )
 
 
@@ -119,8 +131,13 @@ def in_order(scored: Sequence[Scored], plan: Plan, groups: Sequence[str]) -> lis
     for batch_norm in {one.contender.batch_norm for one in scored}:
         parents = {group: Contender("parent", group, batch_norm=batch_norm) for group in halves}
         for seed in range(plan.settings.seeds):
-            of_group = {group: found[parent, seed] for group, parent in parents.items()}
-            fields.append(oracle(of_group, groups))
+            of_group = {
+                group: found[parent, seed]
+                for group, parent in parents.items()
+                if (parent, seed) in found
+            }
+            if len(of_group) == len(halves):  # else one of them failed
+                fields.append(oracle(of_group, groups))
     methods = plan.settings.method_names()
     return sorted(fields, key=lambda one: (one.contender.order(halves, methods), one.seed))
 
@@ -131,15 +148,44 @@ def whole_curve(
     """A curve with its ends, the parents, and its middle, the merge of equal coefficients."""
     names = curve_views(scene, settings)
     values = dict(zip(between.coefficients, between.psnr, strict=True))
-    first, second = settings.groups
-    for share, contender in (
-        (0.0, Contender("parent", first)),
-        (0.5, Contender.merge(between.method)),
-        (1.0, Contender("parent", second)),
-    ):
+    for share, contender in ends_of(settings, between).items():
         values[share] = fmean(scored[contender].view_psnr[view] for view in names)
     steps = settings.curve_steps()
     return Curve(between.method, tuple(steps), tuple(values[share] for share in steps))
+
+
+def ends_of(settings: CompareSettings, curve: Curve) -> dict[float, Contender]:
+    """What is scored anyway at the ends and in the middle of a curve, by coefficient."""
+    first, second = settings.groups
+    return {
+        0.0: Contender("parent", first),
+        0.5: Contender.merge(curve.method),
+        1.0: Contender("parent", second),
+    }
+
+
+def sorted_out(plan: Plan, trained: Sequence[Any]) -> tuple[list[Any], list[Failure]]:
+    """Jobs whose trained fields are there, and a failure for each of the others.
+
+    An older file may stand in the place of a field whose training failed; it is not looked at.
+
+    Args:
+        plan: What was planned.
+        trained: Results of the trainings.
+    """
+    missing = {
+        job.out
+        for job, result in zip(plan.training, trained, strict=True)
+        if isinstance(result, Failure)
+    }
+    ready, stranded = [], []
+    for job in [*plan.scoring, *plan.curves, *plan.looks]:
+        without = [path.stem for path in job.needs if path in missing]
+        if without:
+            stranded.append(Failure(job.title, f"it needs `{without[0]}`, whose training failed"))
+        else:
+            ready.append(job)
+    return ready, stranded
 
 
 def described(settings: CompareSettings, scene: Scene, config: FieldConfig) -> RunDescription:

@@ -54,6 +54,7 @@ def experiment_page(outcome: Outcome) -> Page:
         note=(
             f"PSNR on held-out test views, each against its own picture, background "
             f"{list(run.background)}; median of {settings.seeds} seed pair(s)."
+            + "".join(f" FAILED: {one.title}: {one.reason}." for one in outcome.failures)
         ),
         command=settings.command,
         headings=headings(outcome, ", dB"),
@@ -117,9 +118,15 @@ def verdict(
         return "Nothing was merged; the parents and yardsticks are below."
     row_of = {row.contender: row for row in rows}
     batch_norm = best.contender.batch_norm
-    oracle = row_of[Contender("oracle", "oracle", batch_norm=batch_norm)]
+    oracle = row_of.get(Contender("oracle", "oracle", batch_norm=batch_norm))
     joint = row_of.get(Contender("joint", "joint"))
-    own = [row_of[replace(parent, batch_norm=batch_norm)] for parent in parents]
+    own = [
+        row_of[parent]
+        for parent in (replace(one, batch_norm=batch_norm) for one in parents)
+        if parent in row_of
+    ]
+    if oracle is None or len(own) < len(parents):
+        return "Some parents were not scored, see what failed; what is there is below."
     better = max(own, key=lambda row: row.overall)
     said = (
         f"From the two field files alone, {best.contender.plain_title} makes one field of the size "

@@ -12,6 +12,7 @@ from ..experiment import Contender, Outcome, Scored
 
 __all__ = [
     "SummaryRow",
+    "failure_content",
     "headings",
     "markdown_table",
     "score_content",
@@ -99,7 +100,13 @@ def score_content(outcome: Outcome) -> dict[str, Any]:
     return {
         "settings": outcome.run.as_dict(),
         "rows": [row for scored in outcome.fields for row in scored.rows()],
+        "failed": failure_content(outcome),
     }
+
+
+def failure_content(outcome: Outcome) -> list[dict[str, str]]:
+    """Jobs that did not come to their end, and why."""
+    return [{"job": one.title, "reason": one.reason} for one in outcome.failures]
 
 
 def timing_content(outcome: Outcome) -> dict[str, Any]:
@@ -141,6 +148,7 @@ def markdown_table(outcome: Outcome) -> str:
         f"{settings.workers} process(es) of one thread; {outcome.seconds:.0f} s in all.",
         "",
         f"Made by `{shown(settings.command)}`.",
+        *(f"Failed: {shown(one.title)}: {shown(one.reason)}" for one in outcome.failures),
         "",
     ]
     return "\n".join(lines)
