@@ -9,11 +9,14 @@ import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
+
+from pydantic import Field as Limits
 
 from memonf.cli.options import ResultsFolder, Switch, parse, shown_command
 from memonf.errors import InputError
 from memonf.files import check_writable, write_json, write_text
+from memonf.typing import Seed
 
 from .case import CASES, Case, Options
 from .machine import BENCH, describe_machine, versions
@@ -65,13 +68,13 @@ class Bench:
     cases: tuple[str, ...] = ()
     out: ResultsFolder = Path("out/bench")
     data: Path | None = None
-    repeats: int = 2
-    threads: int | None = None
-    seed: int = 0
-    views: int = Options.views
-    ladder: tuple[float, ...] = Options.ladder
-    reference_seconds: float = Options.reference_seconds
-    reference_steps: int = Options.reference_steps
+    repeats: Annotated[int, Limits(ge=1, le=1000)] = 2
+    threads: Annotated[int, Limits(ge=1, le=1024)] | None = None
+    seed: Seed = 0
+    views: Annotated[int, Limits(ge=1, le=100_000)] = Options.views
+    ladder: tuple[Annotated[float, Limits(gt=0, le=1e6)], ...] = Options.ladder
+    reference_seconds: Annotated[float, Limits(gt=0, le=1e6)] = Options.reference_seconds
+    reference_steps: Annotated[int, Limits(ge=0, le=10_000_000)] = Options.reference_steps
     quick: Switch = False
     fresh: Switch = False
     docs: Switch = False
@@ -131,12 +134,8 @@ def run(args: Sequence[str]) -> None:
 
 def check(options: Bench) -> None:
     """Refuse what cannot be run."""
-    for name in ("repeats", "views", "threads"):
-        value = getattr(options, name)
-        if value is not None and value < 1:
-            raise InputError(f"--{name}: expected at least 1, received {value}")
-    if not options.ladder or min(options.ladder) <= 0 or options.reference_seconds <= 0:
-        raise InputError("--ladder, --reference-seconds: expected seconds > 0")
+    if not options.ladder:
+        raise InputError("--ladder: expected lengths of trainings in seconds, received none")
     if options.docs and options.quick:
         raise InputError("--docs: the figures of a --quick run mean nothing; leave one of them out")
     if options.data is not None and not options.data.exists():

@@ -33,7 +33,7 @@ class Fisher(SampledMethod):
 
     points: Annotated[int, Limits(ge=2, le=1 << 22)] = 4096
     align: Literal["activations", "weights", "none"] = "activations"
-    floor: Annotated[float, Limits(gt=0, le=1e6)] = 1.0
+    floor: Annotated[float, Limits(gt=0, le=1e12)] = 1.0
 
     summary = "params averaged by how much each parent's outputs depend on them"
     paper = "Matena and Raffel 2021, Fisher merging, arXiv 2111.09832"
