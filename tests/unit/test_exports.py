@@ -224,7 +224,7 @@ def test_cameras_and_views_are_data_sets(tmp_path: Path) -> None:
         (["--out", "a.stl"], "expected .ply, .glb, .obj, .npz, .onnx, .json, or a folder"),
         (["--out", "a.glb", "--kind", "points"], "--kind points is written to .ply"),
         (["--out", "a.glb", "--level", "1e5"], "no density above 100000"),
-        (["--out", "a.glb", "--level", "-1"], "--level: expected a density > 0"),
+        (["--out", "a.glb", "--level", "-1"], "--level: expected more than 0 and less than 1e+06"),
         (["--out", "a.npz", "--resolution", "33"], "multiple of 4 in [8, 1024]"),
         (["--out", "a.ply", "--kind", "points", "--points", "0"], "--points: expected at least 1"),
         (["--out", "a.json"], "its cameras are unknown"),

@@ -137,7 +137,7 @@ def test_numbers_are_read_as_in_json(tmp_path: Path) -> None:
         ("method: least_squares\nsettings: {points: many}\n", "setting `points`"),
         ("method: least_squares\nsettings: {points: '64'}\n", "setting `points`: .*received '64'"),
         ("method: least_squares\nsettings: {points: true}\n", "setting `points`: "),
-        ("settings: {budget: .inf}\n", "line 1: `distill`: settings: expected finite numbers"),
+        ("settings: {budget: .inf}\n", "line 1: `distill`: setting `budget`: .* a finite number"),
         ("coefficients: 0.5\n", "line 1: `coefficients`: expected a list of numbers, or a mapping"),
         ("coefficients: [a, b]\n", "`coefficients`: expected a list of numbers"),
         ("coefficients: ['0.5', '0.5']\n", "`coefficients`: expected a list of numbers"),
