@@ -15,12 +15,12 @@ from statistics import fmean
 
 import torch
 
-from memonf.checkpoint import load
 from memonf.data import load_scene
-from memonf.evaluation import evaluate
-from memonf.files import replacing
+from memonf.evaluation.evaluate import evaluate
+from memonf.io.checkpoint import load
 from memonf.merging import merge
 from memonf.training import TrainSettings, train
+from memonf.utils.files import replacing
 
 STARTS = ("best", "merge", "parent", "scratch")
 

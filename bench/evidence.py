@@ -12,10 +12,10 @@ from statistics import fmean
 import torch
 from scipy.stats import spearmanr
 
-from memonf.checkpoint import load
 from memonf.data import load_scene
-from memonf.evaluation import evaluate
-from memonf.evidence import predict
+from memonf.evaluation.evaluate import evaluate
+from memonf.evaluation.image_free import predict
+from memonf.io.checkpoint import load
 from memonf.merging import METHODS, merge
 
 

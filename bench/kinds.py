@@ -10,13 +10,13 @@ from pathlib import Path
 
 import torch
 
-from memonf.checkpoint import load, save
 from memonf.data import load_scene
-from memonf.evaluation import evaluate
+from memonf.evaluation.evaluate import evaluate
 from memonf.experiment import CompareSettings, TrainJob
 from memonf.fields import FieldConfig
 from memonf.fields.nerf import NerfConfig
 from memonf.fields.tiny_nerf import TinyNerfConfig
+from memonf.io.checkpoint import load, save
 from memonf.merging import merge
 from memonf.training import TrainSettings
 

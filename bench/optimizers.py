@@ -21,12 +21,12 @@ from typing import Any
 import torch
 
 import memonf
-from memonf.allocator import keep_freed_memory
-from memonf.evaluation import evaluate
-from memonf.optimizers import Adam, Optimizer
+from memonf.evaluation.evaluate import evaluate
 from memonf.training import new_trainer
+from memonf.training.optimizers import Adam, Optimizer
 from memonf.training.params import hidden_matrices
 from memonf.typing import Tensor
+from memonf.utils.malloc import keep_freed_memory
 
 OWN = ("muon", "adam")
 WARM_UP = 20

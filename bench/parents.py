@@ -18,18 +18,18 @@ from statistics import fmean
 
 import torch
 
-from memonf.checkpoint import content_hash, load
 from memonf.data import Scene, load_scene
-from memonf.evaluation import evaluate
+from memonf.evaluation.evaluate import evaluate
 from memonf.experiment import CompareSettings, TrainJob
 from memonf.fields import Field
 from memonf.fields.tiny_nerf import TinyNerfConfig
+from memonf.io.checkpoint import content_hash, load
 from memonf.training import TrainSettings
 
 MERGE = """
 import json, resource, sys, torch
 torch.set_num_threads(1)
-from memonf.checkpoint import save
+from memonf.io.checkpoint import save
 from memonf.merging import merge
 out, *parents = sys.argv[1:]
 result = merge(parents, "distill")

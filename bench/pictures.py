@@ -15,12 +15,12 @@ from statistics import fmean, median
 import torch
 
 import memonf
-from memonf.allocator import keep_freed_memory
-from memonf.baking import preview
-from memonf.evaluation import spread
-from memonf.metrics import psnr
-from memonf.rendering import FRAMES, PICTURES, SKETCHES, Renderer, Sampling
-from memonf.sampling import MarchSettings, march
+from memonf.evaluation.evaluate import spread
+from memonf.evaluation.metrics import psnr
+from memonf.rendering.baking import preview
+from memonf.rendering.ray_marching import MarchSettings, march
+from memonf.rendering.volume_rendering import FRAMES, PICTURES, SKETCHES, Renderer, Sampling
+from memonf.utils.malloc import keep_freed_memory
 
 #: Name -> how a field is sampled; the last is the limit for all that the eye and PSNR can tell.
 WAYS = {

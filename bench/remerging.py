@@ -13,7 +13,7 @@ from pathlib import Path
 from statistics import median
 
 import memonf
-from memonf.allocator import keep_freed_memory
+from memonf.utils.malloc import keep_freed_memory
 from memonf.viewer import Contents
 
 SHARES = (0.1, 0.3, 0.6, 0.8, 0.45)

@@ -16,11 +16,11 @@ from collections.abc import Callable
 import torch
 
 import memonf
-from memonf.cameras import Rays
+from memonf.cameras.cameras import Rays
 from memonf.fields import Field
-from memonf.occupancy import OccupancyGrid
-from memonf.rendering import PICTURES, render_rays
-from memonf.sampling import MarchSettings
+from memonf.rendering.occupancy_grid import OccupancyGrid
+from memonf.rendering.ray_marching import MarchSettings
+from memonf.rendering.volume_rendering import PICTURES, render_rays
 from memonf.typing import Tensor
 
 VIEWS, PIXELS, SIDE = (0, 70, 140), 120, 4

@@ -17,7 +17,7 @@ import pycolmap
 import torch
 
 import memonf
-from memonf.cameras import Cameras
+from memonf.cameras.cameras import Cameras
 from memonf.typing import Tensor
 
 

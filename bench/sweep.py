@@ -16,8 +16,8 @@ import time
 import torch
 
 import memonf
-from memonf.allocator import keep_freed_memory
 from memonf.fields.tiny_nerf import TinyNerfConfig
+from memonf.utils.malloc import keep_freed_memory
 
 
 def main() -> None:

@@ -12,7 +12,7 @@ from memonf.experiment import CompareSettings, compare
 from memonf.fields.tiny_nerf import TinyNerfConfig
 from memonf.report import summary_rows
 from memonf.training import TrainSettings
-from memonf.workers import default_workers
+from memonf.utils.workers import default_workers
 
 METHODS = (
     "average", "average_repair", "weight_matching", "weight_matching_repair",

@@ -9,8 +9,8 @@ import argparse
 from pathlib import Path
 
 import memonf
-from memonf.export.turntables import field_turntable
-from memonf.export.video import to_bytes, write_frames
+from memonf.visualization.turntables import field_turntable
+from memonf.visualization.video import to_bytes, write_frames
 
 
 def main() -> None:

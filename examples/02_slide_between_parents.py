@@ -10,9 +10,9 @@ import time
 from pathlib import Path
 
 import memonf
-from memonf.export.pictures import labelled_sheet, write_png
-from memonf.export.turntables import field_turntable
-from memonf.export.video import to_bytes
+from memonf.visualization.images import labelled_sheet, write_png
+from memonf.visualization.turntables import field_turntable
+from memonf.visualization.video import to_bytes
 
 METHODS = ("average", "weight_matching", "activation_matching_repair")
 

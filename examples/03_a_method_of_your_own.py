@@ -11,7 +11,7 @@ from pathlib import Path
 import torch
 
 import memonf
-from memonf.evidence import predict
+from memonf.evaluation.image_free import predict
 from memonf.merging import METHODS, SETTINGS, AlignedMethod, combine_params, settings_dataclass
 from memonf.merging.aligning import AlignedParents, ByWeights
 from memonf.merging.coefficients import Coefficients

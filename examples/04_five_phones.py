@@ -9,7 +9,7 @@ import argparse
 from pathlib import Path
 
 import memonf
-from memonf.evidence import assess
+from memonf.evaluation.image_free import assess
 
 
 def main() -> None:

@@ -22,20 +22,20 @@ import torch
 import trimesh
 from PIL import Image
 
-from memonf.cameras import Cameras, turntable
-from memonf.checkpoint import load, save
+from memonf.cameras.cameras import Cameras, turntable
+from memonf.cameras.frames import Placement
+from memonf.cameras.keyframes import CameraPath
 from memonf.data import load_scene
 from memonf.data.pictures import picture_header, read_picture
 from memonf.errors import MemonfError, decoding
-from memonf.export.camera_path import CameraPath
-from memonf.export.transforms import transforms
 from memonf.fields import build_field
 from memonf.fields.tiny_nerf import TinyNerfConfig
-from memonf.importing import import_field, read_layers
-from memonf.placement import Placement
-from memonf.pointwise import MeshTruth
-from memonf.recipe import read_recipe
-from memonf.safe_unpickle import load_arrays
+from memonf.implicit import MeshTruth
+from memonf.io.checkpoint import load, save
+from memonf.io.export.transforms import transforms
+from memonf.io.importing import import_field, read_layers
+from memonf.merging.recipe import read_recipe
+from memonf.utils.safe_unpickle import load_arrays
 
 __all__ = ["TARGETS", "Target"]
 

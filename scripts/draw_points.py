@@ -13,8 +13,8 @@ import numpy as np
 import torch
 import trimesh
 
-from memonf.cameras import turntable
-from memonf.export.pictures import write_png
+from memonf.cameras.cameras import turntable
+from memonf.visualization.images import write_png
 
 SIDE, DISTANCE = 300, 4.0
 AZIMUTHS = (-60.0, 120.0)

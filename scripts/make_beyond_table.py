@@ -14,7 +14,7 @@ import torch
 
 import memonf
 from memonf.fields.pointwise import PointConfig
-from memonf.pointwise import FitSettings, Truth, fit, open_truth, score
+from memonf.implicit import FitSettings, Truth, fit, open_truth, score
 
 PAGE = Path(__file__).parents[1] / "docs" / "research" / "beyond.md"
 BEGIN, END = "<!-- tables: begin -->", "<!-- tables: end -->"

@@ -12,10 +12,10 @@ import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 from torch import Tensor
 
-from memonf.checkpoint import load
 from memonf.data import load_scene
-from memonf.evaluation import evaluate
-from memonf.export.video import to_bytes
+from memonf.evaluation.evaluate import evaluate
+from memonf.io.checkpoint import load
+from memonf.visualization.video import to_bytes
 
 #: Height of the line of text above each row, pixels.
 LINE = 18

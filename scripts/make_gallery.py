@@ -17,16 +17,16 @@ import numpy as np
 import torch
 from PIL import Image
 
-from memonf.checkpoint import load
-from memonf.export.disagreement import DisagreementColours
-from memonf.export.knowledge import KnowledgeColours, view_colours
-from memonf.export.pictures import labelled_sheet
-from memonf.export.turntables import field_turntable
-from memonf.export.video import to_bytes
 from memonf.fields import Field, build_field, known
+from memonf.io.checkpoint import load
 from memonf.merging import Merger, layer_variation, merge
-from memonf.rendering import RadianceField, Renderer
+from memonf.rendering.volume_rendering import RadianceField, Renderer
 from memonf.symmetry import find_symmetry, permute
+from memonf.visualization.disagreement import DisagreementColours
+from memonf.visualization.images import labelled_sheet
+from memonf.visualization.knowledge import KnowledgeColours, view_colours
+from memonf.visualization.turntables import field_turntable
+from memonf.visualization.video import to_bytes
 
 SIZE = 128
 AROUND = ("front", "60°", "120°", "rear", "240°", "300°")

@@ -14,13 +14,13 @@ import numpy as np
 import torch
 from PIL import Image
 
-from memonf.checkpoint import load
 from memonf.data import load_scene
-from memonf.export.pictures import labelled_sheet, write_png
-from memonf.export.video import to_bytes
+from memonf.evaluation.metrics import psnr
+from memonf.io.checkpoint import load
 from memonf.merging import merge
-from memonf.metrics import psnr
-from memonf.rendering import Renderer
+from memonf.rendering.volume_rendering import Renderer
+from memonf.visualization.images import labelled_sheet, write_png
+from memonf.visualization.video import to_bytes
 
 SHOWN = ("test_1", "test_4", "test_32")
 #: A highlight: the position-only merge is darker than the picture by more than this.

@@ -12,9 +12,9 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
-from memonf.checkpoint import load
 from memonf.fields.pointwise import PointField
-from memonf.pointwise import draw, open_truth, score
+from memonf.implicit import draw, open_truth, score
+from memonf.io.checkpoint import load
 
 #: Height of the line of text above each picture, and the widest a picture is shown, pixels.
 LINE, WIDEST = 18, 300

@@ -11,8 +11,8 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, ImageSequence
 
-from memonf.export.video import write_frames
 from memonf.report.write import captioned
+from memonf.visualization.video import write_frames
 
 SHOWN = ("front", "rear", "average", "activation_matching_repair", "least_squares", "distill")
 

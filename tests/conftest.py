@@ -15,32 +15,21 @@ from jaxtyping import install_import_hook
 
 #: All but the architectures: symmetry traces those with stand-ins that are no tensors.
 CHECKED = [
-    "baking",
     "cameras",
     "data",
     "doctor",
-    "encodings",
     "evaluation",
     "experiment",
-    "export",
-    "importing",
-    "knowledge",
-    "lenses",
+    "fields.encodings",
+    "implicit",
+    "io",
     "matching",
     "merging",
-    "metrics",
-    "occupancy",
-    "optimizers",
-    "perceptual",
-    "placement",
-    "pointwise",
-    "recipe",
     "rendering",
-    "sampling",
     "symmetry",
     "training",
-    "workers",
-    "yardsticks",
+    "utils.workers",
+    "visualization",
 ]
 HOOK = install_import_hook([f"memonf.{name}" for name in CHECKED], "beartype.beartype")
 HOOK.__enter__()
@@ -50,8 +39,7 @@ os.environ["OMP_NUM_THREADS"] = "1"
 import torch  # noqa: E402
 
 import memonf  # noqa: E402
-from memonf.cameras import turntable  # noqa: E402
-from memonf.checkpoint import content_hash  # noqa: E402
+from memonf.cameras.cameras import turntable  # noqa: E402
 from memonf.experiment import (  # noqa: E402
     Alignment,
     CompareSettings,
@@ -66,6 +54,7 @@ from memonf.fields.classic_nerf import ClassicNerfConfig  # noqa: E402
 from memonf.fields.nerf import NerfConfig  # noqa: E402
 from memonf.fields.siren import SirenConfig  # noqa: E402
 from memonf.fields.tiny_nerf import TinyNerfConfig  # noqa: E402
+from memonf.io.checkpoint import content_hash  # noqa: E402
 from memonf.merging import LayerSimilarity  # noqa: E402
 from memonf.symmetry import find_symmetry, permute  # noqa: E402
 from memonf.training import INITIAL_PARAMS, SHARED_SEED, TrainSettings  # noqa: E402

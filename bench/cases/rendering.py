@@ -18,13 +18,13 @@ from reference import dense
 from safetensors.torch import load_file, save_file
 
 import memonf
-from memonf import rendering
-from memonf.baking import preview
-from memonf.cameras import Cameras, turntable
+from memonf.cameras.cameras import Cameras, turntable
 from memonf.data import Views
-from memonf.evaluation import spread
+from memonf.evaluation.evaluate import spread
+from memonf.evaluation.metrics import psnr
 from memonf.fields import Field
-from memonf.metrics import psnr
+from memonf.rendering import volume_rendering as rendering
+from memonf.rendering.baking import preview
 from memonf.typing import Tensor
 
 #: A camera and one of its views -> rgb (height, width, 3).

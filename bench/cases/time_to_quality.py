@@ -22,8 +22,8 @@ from harness.scenes import open_scene
 
 import memonf
 from memonf.data import Scene
-from memonf.evaluation import spread
-from memonf.metrics import psnr
+from memonf.evaluation.evaluate import spread
+from memonf.evaluation.metrics import psnr
 from memonf.training import Progress
 
 #: dB on held-out views of the whole scene.

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar, TypeAlias
 
-from memonf.registry import Registry
+from memonf.utils.registry import Registry
 
 from .figures import Claim, Measured
 from .processes import Run

@@ -11,8 +11,8 @@ from typing import Any
 import torch
 
 import memonf
-from memonf.devices import cores
 from memonf.doctor import cpu_model
+from memonf.utils.devices import cores
 
 __all__ = ["BENCH", "SOURCE", "describe_machine", "fingerprint", "load", "versions"]
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from memonf.files import write_json
+from memonf.utils.files import write_json
 
 from .case import Case
 from .figures import Figure, Measured

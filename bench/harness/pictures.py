@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from memonf.files import replacing
+from memonf.utils.files import replacing
 
 __all__ = ["draw_curves"]
 

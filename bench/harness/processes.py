@@ -87,7 +87,7 @@ def main() -> None:
     module, _, function = name.partition(":")
     import torch
 
-    from memonf.allocator import keep_freed_memory
+    from memonf.utils.malloc import keep_freed_memory
 
     torch.set_num_threads(threads)
     keep_freed_memory()  # as the command line does; for all sides alike

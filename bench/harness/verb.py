@@ -15,8 +15,8 @@ from pydantic import Field as Limits
 
 from memonf.cli.options import ResultsFolder, Switch, parse, shown_command
 from memonf.errors import InputError
-from memonf.files import check_writable, write_json, write_text
 from memonf.typing import Seed
+from memonf.utils.files import check_writable, write_json, write_text
 
 from .case import CASES, Case, Options
 from .machine import BENCH, describe_machine, versions

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import Protocol
 
-from memonf.cameras import Cameras
+from memonf.cameras.cameras import Cameras
 from memonf.typing import Tensor
 
 __all__ = ["Reference"]

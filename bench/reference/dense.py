@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import torch
 
-from memonf.cameras import Cameras
+from memonf.cameras.cameras import Cameras
 from memonf.fields import Field
 from memonf.typing import Tensor
 

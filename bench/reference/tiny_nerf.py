@@ -13,7 +13,7 @@ from __future__ import annotations
 import torch
 from torch import nn
 
-from memonf.cameras import Cameras, Rays
+from memonf.cameras.cameras import Cameras, Rays
 from memonf.data import Scene
 from memonf.typing import Tensor
 

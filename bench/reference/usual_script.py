@@ -12,7 +12,7 @@ from __future__ import annotations
 import torch
 from torch import nn
 
-from memonf.cameras import Cameras, Rays
+from memonf.cameras.cameras import Cameras, Rays
 from memonf.data import Scene, composite_on
 from memonf.typing import Tensor
 

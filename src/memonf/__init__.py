@@ -17,15 +17,15 @@ from typing import TYPE_CHECKING, Any
 from ._version import __version__
 
 if TYPE_CHECKING:
-    from .cameras import Cameras, turntable
-    from .checkpoint import load, save
+    from .cameras.cameras import Cameras, turntable
     from .data import Scene, embedded_scenes, load_scene
     from .errors import MemonfError
-    from .evaluation import Scores, evaluate
+    from .evaluation.evaluate import Scores, evaluate
     from .fields import Field, FieldOutput, build_field
+    from .io.checkpoint import load, save
     from .merging import Merger, MergeResult, merge
-    from .recipe import Recipe, read_recipe
-    from .rendering import Renderer
+    from .merging.recipe import Recipe, read_recipe
+    from .rendering.volume_rendering import Renderer
     from .training import TrainSettings, train
 
 __all__ = [
@@ -54,27 +54,27 @@ __all__ = [
 ]
 
 _MODULES = {
-    "Cameras": "cameras",
+    "Cameras": "cameras.cameras",
     "Field": "fields",
     "FieldOutput": "fields",
     "MemonfError": "errors",
     "MergeResult": "merging",
     "Merger": "merging",
-    "Recipe": "recipe",
-    "Renderer": "rendering",
+    "Recipe": "merging.recipe",
+    "Renderer": "rendering.volume_rendering",
     "Scene": "data",
-    "Scores": "evaluation",
+    "Scores": "evaluation.evaluate",
     "TrainSettings": "training",
     "build_field": "fields",
     "embedded_scenes": "data",
-    "evaluate": "evaluation",
-    "load": "checkpoint",
+    "evaluate": "evaluation.evaluate",
+    "load": "io.checkpoint",
     "load_scene": "data",
     "merge": "merging",
-    "read_recipe": "recipe",
-    "save": "checkpoint",
+    "read_recipe": "merging.recipe",
+    "save": "io.checkpoint",
     "train": "training",
-    "turntable": "cameras",
+    "turntable": "cameras.cameras",
 }
 
 

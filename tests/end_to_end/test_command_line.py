@@ -17,10 +17,10 @@ from commands import SCENE, called, content_of, memonf
 from conftest import ARCHITECTURES, small_field, write_little_scene
 from PIL import Image
 
-from memonf.checkpoint import content_hash, load, save
 from memonf.cli import main
 from memonf.fields import known
 from memonf.fields.tiny_nerf import TinyNerfConfig
+from memonf.io.checkpoint import content_hash, load, save
 
 VERBS = (
     "train", "merge", "eval", "render", "compare", "demo", "view", "scenes", "inspect", "doctor",

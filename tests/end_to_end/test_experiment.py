@@ -15,7 +15,7 @@ from memonf.cli.compare import quickened
 from memonf.experiment import CompareSettings
 from memonf.experiment.plan import Plan
 from memonf.experiment.run import sorted_out
-from memonf.workers import Failure
+from memonf.utils.workers import Failure
 
 
 def test_a_quick_experiment_is_short_and_otherwise_the_same() -> None:

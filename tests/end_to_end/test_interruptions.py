@@ -52,8 +52,8 @@ def test_interrupted_training_resumes_to_the_same_result(
 #: Saves its state every step, so that an interruption always falls inside the training.
 INTERRUPTIBLE = """
 import sys
-import memonf.resume
-memonf.resume.INTERVAL = 0.05
+import memonf.training.resume
+memonf.training.resume.INTERVAL = 0.05
 from memonf.cli import main
 sys.exit(main(sys.argv[1:]))
 """

@@ -10,8 +10,8 @@ import pytest
 from conftest import knowing_pair
 from PIL import Image
 
-from memonf.checkpoint import save
 from memonf.cli import main
+from memonf.io.checkpoint import save
 
 pytest.importorskip("onnxscript", reason="the extra `onnx` is not installed")
 pytest.importorskip("trimesh", reason="the extra `mesh` is not installed")

@@ -16,7 +16,7 @@ SCRIPT = """
 import sys
 import torch
 import memonf
-from memonf.checkpoint import content_hash
+from memonf.io.checkpoint import content_hash
 from memonf.fields.tiny_nerf import TinyNerfConfig
 
 assert torch.get_num_threads() == 2

@@ -13,8 +13,8 @@ from pathlib import Path
 import pytest
 from conftest import small_field
 
-from memonf.checkpoint import save
 from memonf.cli import main
+from memonf.io.checkpoint import save
 
 GOLDEN = Path(__file__).with_name("errors.txt")
 OUT = ["--out", "out.safetensors"]

@@ -14,8 +14,8 @@ from conftest import small_field
 from scipy.stats import spearmanr
 
 import memonf
-from memonf.evaluation import evaluate
-from memonf.evidence import assess, predict
+from memonf.evaluation.evaluate import evaluate
+from memonf.evaluation.image_free import assess, predict
 from memonf.fields import Field
 from memonf.fields.tiny_nerf import TinyNerfConfig
 from memonf.merging import merge

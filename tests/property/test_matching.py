@@ -11,10 +11,10 @@ from conftest import ARCHITECTURES, BOX, outputs, relative_difference, small_fie
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from memonf.checkpoint import content_hash
 from memonf.errors import MergeError
 from memonf.fields import Field, build_field, known
 from memonf.fields.siren import SirenConfig
+from memonf.io.checkpoint import content_hash
 from memonf.matching import Matcher, Member, match_many, steps_between
 from memonf.matching.activations import moments_between, similarity_of
 from memonf.matching.agreement import Agreement

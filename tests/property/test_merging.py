@@ -18,12 +18,11 @@ import torch
 from conftest import ARCHITECTURES, BOX, descendant, outputs, relative_difference, small_field
 
 import memonf
-from memonf.checkpoint import content_hash, load
 from memonf.errors import FieldFileError, InputError, MergeError
 from memonf.fields import FIELDS, Field, build_field, known
 from memonf.fields.nerf import NerfConfig
 from memonf.fields.tiny_nerf import TinyNerf, TinyNerfConfig
-from memonf.knowledge import Knowledge, union
+from memonf.io.checkpoint import content_hash, load
 from memonf.matching import Matcher, best_permutation, similarities
 from memonf.matching.activations import cross_moments
 from memonf.matching.agreement import Agreement
@@ -35,6 +34,7 @@ from memonf.merging.correcting.repair import Repaired
 from memonf.merging.parents import Parents
 from memonf.merging.parts import Parts
 from memonf.merging.unit_statistics import statistics_of
+from memonf.rendering.knowledge import Knowledge, union
 from memonf.symmetry import find_symmetry, permute
 
 #: Random fields are of no common scene, and would be refused.
@@ -326,7 +326,7 @@ def test_parents_that_know_nothing_are_refused() -> None:
 
 def test_distilling_beats_its_start(robot) -> None:
     """A short distillation from images never seen is better than the merge it starts from."""
-    from memonf.evaluation import evaluate
+    from memonf.evaluation.evaluate import evaluate
     from memonf.training import TrainSettings, train
 
     config = TinyNerfConfig(width=48, depth=3)
@@ -347,7 +347,7 @@ SCRIPT = """
 import sys
 sys.path.insert(0, {tests!r})
 from conftest import small_field
-from memonf.checkpoint import content_hash
+from memonf.io.checkpoint import content_hash
 from memonf.merging import merge
 parents = [small_field("nerf", seed) for seed in (1, 2)]
 print(content_hash(merge(parents, "activation_matching_repair", points=512).field))

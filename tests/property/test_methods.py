@@ -13,11 +13,10 @@ import torch
 from conftest import BOX, descendant, outputs, relative_difference, small_field
 
 import memonf
-from memonf.checkpoint import content_hash
 from memonf.errors import MergeError
 from memonf.experiment import CompareSettings
 from memonf.fields import Field, build_field, known
-from memonf.knowledge import SOLID_RESOLUTION
+from memonf.io.checkpoint import content_hash
 from memonf.merging import METHODS, MergeProblem
 from memonf.merging import merge as merge_checked
 from memonf.merging.aligning import ByActivations
@@ -28,6 +27,7 @@ from memonf.merging.combining.task_vectors import agreeing, dropped, trimmed
 from memonf.merging.parents import Parents
 from memonf.merging.positions import Positions
 from memonf.merging.unit_statistics import weighted_moments
+from memonf.rendering.knowledge import SOLID_RESOLUTION
 from memonf.training import INITIAL_PARAMS, SHARED_SEED, TrainSettings
 
 merge = functools.partial(merge_checked, force=True)

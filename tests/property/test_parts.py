@@ -13,14 +13,14 @@ import torch
 from conftest import descendant, outputs, relative_difference, small_field
 
 import memonf
-from memonf.checkpoint import content_hash
 from memonf.cli import main
 from memonf.errors import InputError
 from memonf.fields import Field, known
+from memonf.io.checkpoint import content_hash
 from memonf.merging import METHODS, Merger, merge
 from memonf.merging.methods.composed import ALIGN, COMBINE, CORRECT
 from memonf.merging.methods.distill import Distill
-from memonf.registry import Registry
+from memonf.utils.registry import Registry
 
 POINTS = 768
 ROOT = Path(__file__).parents[2]
@@ -164,6 +164,6 @@ def test_methods_of_other_packages_join_through_their_entry_point_group(monkeypa
         asked.append(group)
         return [EntryPoint()]
 
-    monkeypatch.setattr("memonf.registry.entry_points", entry_points)
+    monkeypatch.setattr("memonf.utils.registry.entry_points", entry_points)
     assert list(registry) == ["from_elsewhere"]
     assert asked == ["memonf.things"]

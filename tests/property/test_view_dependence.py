@@ -8,7 +8,7 @@ import dataclasses
 import torch
 from conftest import small_field
 
-from memonf.cameras import turntable
+from memonf.cameras.cameras import turntable
 from memonf.fields import Field, known
 from memonf.merging import merge
 

@@ -10,9 +10,9 @@ import torch
 from PIL import Image
 
 import memonf
-from memonf.cameras import Cameras, same_size, turntable
-from memonf.export.transforms import transforms
-from memonf.lenses import Lens, Lenses
+from memonf.cameras.cameras import Cameras, same_size, turntable
+from memonf.cameras.distortion import Lens, Lenses
+from memonf.io.export.transforms import transforms
 
 WIDTH, HEIGHT, VIEWS = 24, 18, 9
 LENS = Lens(k1=0.09, k2=-0.12, k3=0.02, p1=0.003, p2=-0.002)

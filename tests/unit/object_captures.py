@@ -11,9 +11,9 @@ import numpy as np
 import torch
 from PIL import Image
 
-from memonf.cameras import Cameras, Rays, look_at, turntable
-from memonf.export.transforms import model_of
-from memonf.lenses import Lens, Lenses
+from memonf.cameras.cameras import Cameras, Rays, look_at, turntable
+from memonf.cameras.distortion import Lens, Lenses
+from memonf.io.export.transforms import model_of
 
 SIZE, FOCAL = 32, 44.0
 #: Centre (x, y, z), radius and rgb of each ball; all lie within `BOX`.

@@ -6,7 +6,7 @@ import platform
 
 import torch
 
-from memonf.allocator import keep_freed_memory
+from memonf.utils.malloc import keep_freed_memory
 
 
 def test_it_says_whether_it_could_and_harms_nothing() -> None:

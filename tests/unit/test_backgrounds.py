@@ -15,7 +15,7 @@ from conftest import small_field
 from PIL import Image
 
 import memonf
-from memonf.cameras import turntable
+from memonf.cameras.cameras import turntable
 from memonf.cli import main
 from memonf.data.background import behind_pictures, colour_text, named_colour
 from memonf.errors import DataError, InputError
@@ -156,8 +156,8 @@ def test_the_choice_is_saved_with_the_field_and_found_again(
 def test_training_starts_afresh_on_another_background(tmp_path: Path) -> None:
     """Neither an interrupted training nor a comparison takes up fields of another background."""
     from memonf.experiment.jobs import already_trained
-    from memonf.resume import run_settings, train_to_file
     from memonf.training import TrainSettings, new_trainer
+    from memonf.training.resume import run_settings, train_to_file
 
     data = write_synthetic(tmp_path / "s", disc(0))
     settings = TrainSettings(steps=1, rays=16, grid=16)

@@ -14,12 +14,12 @@ import pytest
 import torch
 from conftest import ARCHITECTURES, small_field
 
-from memonf.checkpoint import content_hash, load, save
 from memonf.cli import main
 from memonf.errors import InputError, MergeError
 from memonf.fields import Field, known
 from memonf.fields.nerf import NerfConfig
 from memonf.fields.tiny_nerf import TinyNerfConfig
+from memonf.io.checkpoint import content_hash, load, save
 from memonf.merging import merge
 from memonf.merging.parents import RESIDENT
 

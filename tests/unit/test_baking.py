@@ -9,11 +9,11 @@ import torch
 from conftest import Shell, small_field
 from torch.nn import functional as F
 
-from memonf.baking import BakedField, preview
-from memonf.cameras import turntable
+from memonf.cameras.cameras import turntable
 from memonf.errors import InputError
-from memonf.occupancy import OccupancyGrid
-from memonf.rendering import PICTURES, Renderer
+from memonf.rendering.baking import BakedField, preview
+from memonf.rendering.occupancy_grid import OccupancyGrid
+from memonf.rendering.volume_rendering import PICTURES, Renderer
 
 BOX = torch.tensor([[-1.0, -1.0, -1.0], [1.0, 1.0, 1.0]])
 

@@ -16,10 +16,10 @@ import torch
 from conftest import small_field
 
 import memonf
-from memonf.cameras import turntable
+from memonf.cameras.cameras import turntable
 from memonf.cli import main
 from memonf.errors import MemonfError
-from memonf.metrics import psnr
+from memonf.evaluation.metrics import psnr
 
 ROOT = Path(__file__).parents[2]
 sys.path.insert(0, str(ROOT / "bench"))

@@ -11,12 +11,12 @@ from conftest import small_field
 from PIL import Image
 
 import memonf
-from memonf.cameras import turntable
+from memonf.cameras.cameras import turntable
+from memonf.cameras.frames import Placement
+from memonf.cameras.keyframes import CameraPath
 from memonf.cli import main
-from memonf.export.camera_path import CameraPath
-from memonf.export.turntables import field_path, field_turntable
 from memonf.fields import Field
-from memonf.placement import Placement
+from memonf.visualization.turntables import field_path, field_turntable
 
 
 def one_sided() -> Field:

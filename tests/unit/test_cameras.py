@@ -5,7 +5,7 @@ import math
 import pytest
 import torch
 
-from memonf.cameras import Cameras, look_at, turntable
+from memonf.cameras.cameras import Cameras, look_at, turntable
 from memonf.errors import DataError
 
 IDENTITY = torch.eye(4)[None]

@@ -24,15 +24,15 @@ from capture_files import (
 from PIL import Image
 
 import memonf
-from memonf.cameras import Cameras, same_size
+from memonf.cameras.cameras import Cameras, same_size
+from memonf.cameras.distortion import Lens
+from memonf.cameras.frames import Placement
 from memonf.cli import main
 from memonf.data.capture import HALF_SCENE, Layout
 from memonf.errors import DataError, InputError
-from memonf.export.survey import draw_survey, survey
-from memonf.export.transforms import transforms, write_data_set
-from memonf.lenses import Lens
-from memonf.placement import Placement
+from memonf.io.export.transforms import transforms, write_data_set
 from memonf.training import new_trainer
+from memonf.visualization.survey import draw_survey, survey
 
 FOX = Path(os.environ.get("MEMONF_DATA", Path(__file__).parents[3] / "shared" / "data")) / "fox_8"
 

@@ -16,11 +16,11 @@ from safetensors import safe_open
 from safetensors.torch import save_file
 
 import memonf
-from memonf.cameras import turntable
-from memonf.checkpoint import content_hash
+from memonf.cameras.cameras import turntable
 from memonf.errors import FieldFileError, OutputError
 from memonf.fields import Field, known
-from memonf.knowledge import RESOLUTION, SOLID_RESOLUTION, Knowledge
+from memonf.io.checkpoint import content_hash
+from memonf.rendering.knowledge import RESOLUTION, SOLID_RESOLUTION, Knowledge
 
 
 @pytest.fixture
@@ -317,7 +317,7 @@ def test_knowledge_without_its_header_is_refused(tmp_path: Path) -> None:
 def test_reading_a_field_does_not_import_the_compiler(tmp_path: Path) -> None:
     """Torch's compiler and sympy take over a second, which every command would pay."""
     code = (
-        "import sys; from memonf.checkpoint import load; [load(path) for path in sys.argv[1:]]; "
+        "import sys; from memonf.io.checkpoint import load; [load(path) for path in sys.argv[1:]]; "
         "sys.exit('torch._dynamo' in sys.modules or 'sympy' in sys.modules)"
     )
     files = [tmp_path / f"{kind}.safetensors" for kind in ARCHITECTURES]

@@ -10,9 +10,9 @@ import pytest
 import torch
 from conftest import outputs, relative_difference, small_field
 
-from memonf.checkpoint import content_hash, load, save
 from memonf.errors import InputError
 from memonf.fields import Field, known
+from memonf.io.checkpoint import content_hash, load, save
 from memonf.merging import METHODS, combine_params
 from memonf.merging import merge as merge_checked
 from memonf.merging.coefficients import Coefficients, check_coefficients, read_coefficients

@@ -22,9 +22,9 @@ from capture_files import (
 from PIL import Image
 
 import memonf
-from memonf.cameras import Cameras
+from memonf.cameras.cameras import Cameras
+from memonf.cameras.distortion import Lens
 from memonf.errors import DataError
-from memonf.lenses import Lens
 
 
 def colmap_model(cameras: Cameras, model: str) -> pycolmap.Reconstruction:

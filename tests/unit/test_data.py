@@ -13,11 +13,11 @@ import torch
 from PIL import Image
 
 import memonf
-from memonf.cameras import turntable
+from memonf.cameras.cameras import turntable
 from memonf.data import in_group
 from memonf.errors import DataError, InputError
-from memonf.evaluation import evaluate
-from memonf.sampling import intersect_box
+from memonf.evaluation.evaluate import evaluate
+from memonf.rendering.ray_marching import intersect_box
 
 
 @pytest.fixture

@@ -4,11 +4,11 @@ import pytest
 import torch
 from conftest import descendant, small_field
 
-from memonf.cameras import turntable
-from memonf.devices import pick_device
+from memonf.cameras.cameras import turntable
 from memonf.errors import InputError
 from memonf.merging import METHODS, merge
-from memonf.rendering import Renderer
+from memonf.rendering.volume_rendering import Renderer
+from memonf.utils.devices import pick_device
 
 needs_gpu = pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device here")
 

@@ -9,9 +9,9 @@ from conftest import small_field
 import memonf
 from memonf.data import Pictures
 from memonf.errors import InputError
-from memonf.evaluation import barrier, evaluate, spread
-from memonf.rendering import Renderer
-from memonf.sampling import MarchSettings
+from memonf.evaluation.evaluate import barrier, evaluate, spread
+from memonf.rendering.ray_marching import MarchSettings
+from memonf.rendering.volume_rendering import Renderer
 
 
 def test_barrier_by_hand() -> None:

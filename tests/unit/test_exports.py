@@ -16,16 +16,16 @@ from PIL import Image
 from torch import Tensor
 
 import memonf
-from memonf.cameras import turntable
-from memonf.checkpoint import save
+from memonf.cameras.cameras import turntable
+from memonf.cameras.frames import Placement
 from memonf.cli import main
 from memonf.errors import InputError
-from memonf.export.geometry import LEVEL, surface, write_grid, write_mesh, write_points
-from memonf.export.onnx import InWorld, write_onnx
-from memonf.export.transforms import transforms
 from memonf.fields import Field, Record
 from memonf.fields.tiny_nerf import TinyNerfConfig
-from memonf.placement import Placement
+from memonf.io.checkpoint import save
+from memonf.io.export.geometry import LEVEL, surface, write_grid, write_mesh, write_points
+from memonf.io.export.onnx import InWorld, write_onnx
+from memonf.io.export.transforms import transforms
 
 #: Where the density of `Ball` passes `LEVEL`.
 RADIUS = 0.6

@@ -15,14 +15,13 @@ import numpy as np
 import pytest
 from conftest import knowing_pair, small_field
 
-from memonf.checkpoint import load, save
 from memonf.cli.main import VERBS, main
 from memonf.cli.options import described, outputs_of
 from memonf.errors import InputError, OutputError
-from memonf.export.onnx import write_onnx
-from memonf.export.pictures import write_png
-from memonf.export.video import write_frames
-from memonf.files import (
+from memonf.io.checkpoint import load, save
+from memonf.io.export.onnx import write_onnx
+from memonf.training.resume import check_outputs
+from memonf.utils.files import (
     check_folder,
     check_fresh_folder,
     check_room,
@@ -33,7 +32,8 @@ from memonf.files import (
     write_json,
     write_text,
 )
-from memonf.resume import check_outputs
+from memonf.visualization.images import write_png
+from memonf.visualization.video import write_frames
 
 
 def pipe(place: Path) -> None:

@@ -21,19 +21,19 @@ from object_captures import (
 )
 
 import memonf
-from memonf.cameras import Cameras, look_at
+from memonf.cameras.cameras import Cameras, look_at
+from memonf.cameras.distortion import Lens
 from memonf.cli.data_options import FromData
 from memonf.cli.main import main
 from memonf.data.hull import Seen, find_object, outline
 from memonf.data.narrowing import rounded_up
 from memonf.errors import DataError
-from memonf.export.survey import object_in
-from memonf.export.transforms import write_data_set
 from memonf.fields.tiny_nerf import TinyNerfConfig
-from memonf.lenses import Lens
-from memonf.occupancy import OccupancyGrid, pixel_reach, seen_through
-from memonf.rendering import Renderer
+from memonf.io.export.transforms import write_data_set
+from memonf.rendering.occupancy_grid import OccupancyGrid, pixel_reach, seen_through
+from memonf.rendering.volume_rendering import Renderer
 from memonf.training import new_trainer
+from memonf.visualization.survey import object_in
 
 SMALL = TinyNerfConfig(width=32, depth=3)
 FAST = memonf.TrainSettings(steps=30, rays=200, grid=24)

@@ -21,8 +21,8 @@ from torch import Tensor, nn
 import memonf
 from memonf.cli import main
 from memonf.errors import FieldFileError, InputError
-from memonf.importing import import_field, read_layers, read_net
-from memonf.importing.layer_names import Hints, read_hints
+from memonf.io.importing import import_field, read_layers, read_net
+from memonf.io.importing.layer_names import Hints, read_hints
 
 BOX = torch.tensor([[-1.0] * 3, [1.0] * 3])
 WIDTH = 6

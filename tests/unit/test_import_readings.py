@@ -16,13 +16,13 @@ from PIL import Image
 from torch import Tensor, nn
 
 import memonf
-from memonf.cameras import turntable
+from memonf.cameras.cameras import turntable
 from memonf.cli import main
 from memonf.errors import FieldFileError, InputError
 from memonf.fields.classic_nerf import ClassicNerf
-from memonf.importing import Hints, Look, import_field, read_layers, read_net, try_readings
-from memonf.importing.layer_names import read_hints
-from memonf.importing.orders import EncodingOrder, other_orders
+from memonf.io.importing import Hints, Look, import_field, read_layers, read_net, try_readings
+from memonf.io.importing.layer_names import read_hints
+from memonf.io.importing.orders import EncodingOrder, other_orders
 
 BOX = torch.tensor([[-1.0] * 3, [1.0] * 3])
 WIDTH, POSITION, DIRECTION = 10, 4, 2
@@ -216,8 +216,8 @@ def test_a_view_branch_may_read_the_trunk_itself(tmp_path: Path) -> None:
 @pytest.fixture(autouse=True)
 def few_rays(monkeypatch: pytest.MonkeyPatch) -> None:
     """Small networks need fewer rays than users' do."""
-    monkeypatch.setattr("memonf.importing.trial.FEW_RAYS", 64)
-    monkeypatch.setattr("memonf.importing.trial.FEW_SAMPLES", 32)
+    monkeypatch.setattr("memonf.io.importing.trial.FEW_RAYS", 64)
+    monkeypatch.setattr("memonf.io.importing.trial.FEW_SAMPLES", 32)
 
 
 @pytest.mark.parametrize("kind", ["kernel", "nested", "weight"])
@@ -384,7 +384,7 @@ def test_the_background_is_found_unless_it_was_said(tmp_path: Path) -> None:
 def test_the_verb_tries_and_says(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("memonf.importing.trial.RAYS", 160)
+    monkeypatch.setattr("memonf.io.importing.trial.RAYS", 160)
     monkeypatch.setattr("memonf.cli.import_.known", lambda field: None)
     network = right(TURNED)
     field = field_of(network, tmp_path)

@@ -17,7 +17,7 @@ import memonf
 from memonf.cli import main
 from memonf.errors import FieldFileError, InputError
 from memonf.fields.classic_nerf import ClassicNerf
-from memonf.importing import import_field, read_layers
+from memonf.io.importing import import_field, read_layers
 
 SHARED = Path(os.environ.get("MEMONF_DATA", Path(__file__).parents[3] / "shared" / "data"))
 KRRISH_FILE = SHARED / "pretrained_krrish94" / "lego-lowres" / "checkpoint199999.ckpt"

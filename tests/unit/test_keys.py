@@ -13,11 +13,11 @@ from capture_files import HEIGHT, WIDTH, world_cameras, write_transforms
 from PIL import Image
 
 import memonf
-from memonf.cameras import Cameras, turntable
+from memonf.cameras.cameras import Cameras, turntable
+from memonf.cameras.keyframes import CameraPath
 from memonf.cli import main
 from memonf.data.boxes import looking_into
 from memonf.errors import DataError
-from memonf.export.camera_path import CameraPath
 from memonf.training import TrainSettings, new_trainer
 
 

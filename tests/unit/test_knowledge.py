@@ -10,9 +10,9 @@ import pytest
 import torch
 from conftest import BOX, small_field
 
-from memonf.cameras import Cameras, look_at, turntable
+from memonf.cameras.cameras import Cameras, look_at, turntable
 from memonf.fields import known
-from memonf.knowledge import (
+from memonf.rendering.knowledge import (
     MOST_PIXELS,
     RESOLUTION,
     SOLID_RESOLUTION,
@@ -25,7 +25,7 @@ from memonf.knowledge import (
     on_grid,
     union,
 )
-from memonf.occupancy import OccupancyGrid
+from memonf.rendering.occupancy_grid import OccupancyGrid
 
 #: Half a diagonal of a cell: what it takes for a cell to be wholly on one side of a plane.
 REACH = 0.5 * math.sqrt(3) * 2 / RESOLUTION

@@ -13,13 +13,13 @@ from conftest import ARCHITECTURES, BOX, small_field
 from PIL import Image
 
 import memonf
-from memonf.cameras import turntable
+from memonf.cameras.cameras import turntable
 from memonf.cli import main
 from memonf.errors import InputError
-from memonf.export import knowledge as drawing
-from memonf.export.turntables import field_turntable
 from memonf.fields import Record, build_field, known
-from memonf.knowledge import Knowledge
+from memonf.rendering.knowledge import Knowledge
+from memonf.visualization import knowledge as drawing
+from memonf.visualization.turntables import field_turntable
 
 UNSEEN = np.array(drawing.UNSEEN)
 

@@ -29,15 +29,15 @@ from safetensors import safe_open
 from safetensors.torch import save_file
 
 import memonf
-from memonf.cameras import Cameras, same_size, turntable
+from memonf.cameras.cameras import Cameras, same_size, turntable
+from memonf.cameras.distortion import PROJECTIONS, Lens, Lenses
 from memonf.data.capture import panorama
 from memonf.errors import DataError, InputError
-from memonf.export.survey import survey
-from memonf.export.transforms import transforms
 from memonf.fields.tiny_nerf import TinyNerfConfig
-from memonf.knowledge import SOLID_RESOLUTION, observe
-from memonf.lenses import PROJECTIONS, Lens, Lenses
-from memonf.occupancy import OccupancyGrid
+from memonf.io.export.transforms import transforms
+from memonf.rendering.knowledge import SOLID_RESOLUTION, observe
+from memonf.rendering.occupancy_grid import OccupancyGrid
+from memonf.visualization.survey import survey
 
 RATIONAL = replace(LENS, q1=0.05, q2=-0.02, q3=0.01)
 PRISM = replace(FISHEYE, p1=0.003, p2=-0.002, s1=0.004, s3=-0.006)

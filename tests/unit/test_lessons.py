@@ -8,9 +8,8 @@ import pytest
 import torch
 from conftest import BOX
 
-from memonf.cameras import Cameras, look_at
+from memonf.cameras.cameras import Cameras, look_at
 from memonf.fields import Field, FieldConfig, known
-from memonf.knowledge import SOLID_RESOLUTION, union
 from memonf.merging import MergeProblem
 from memonf.merging.distillation.asking import ask_parents
 from memonf.merging.distillation.lessons import (
@@ -26,9 +25,10 @@ from memonf.merging.distillation.lessons import (
     ray_error,
 )
 from memonf.merging.parents import Parents
-from memonf.occupancy import OccupancyGrid
-from memonf.rendering import compositing_weights
-from memonf.sampling import MarchSettings, RaySamples, march
+from memonf.rendering.knowledge import SOLID_RESOLUTION, union
+from memonf.rendering.occupancy_grid import OccupancyGrid
+from memonf.rendering.ray_marching import MarchSettings, RaySamples, march
+from memonf.rendering.volume_rendering import compositing_weights
 
 WHITE, BLACK = torch.ones(3), torch.zeros(3)
 TENSORS = ("directions", "alpha", "rgb", "colour", "opacity", "rgb_weight", "alpha_weight")

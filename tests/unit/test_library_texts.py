@@ -15,7 +15,7 @@ from PIL import Image
 from memonf.data import load_scene
 from memonf.data.pictures import read_picture
 from memonf.errors import DataError, MemonfError, decoding, reason_of
-from memonf.importing import import_field
+from memonf.io.importing import import_field
 
 #: No user is to be told of these.
 NEVER = (

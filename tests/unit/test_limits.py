@@ -16,19 +16,19 @@ from conftest import BOX, small_field
 from PIL import Image
 
 import memonf
-from memonf import devices
-from memonf.cameras import turntable
+from memonf.cameras.cameras import turntable
 from memonf.cli.main import VERBS, main
 from memonf.cli.options import described, limits_in
-from memonf.devices import available_memory, check_memory, limit_memory, within_memory
 from memonf.errors import InputError, TrainingError
-from memonf.export.video import FORMATS, Film, check_film, drawn, to_bytes, write_frames
 from memonf.fields import FIELDS, build_field, outline
 from memonf.fields.tiny_nerf import TinyNerfConfig
 from memonf.merging import METHODS
-from memonf.rendering import FRAMES, Renderer
+from memonf.rendering.volume_rendering import FRAMES, Renderer
 from memonf.training import TrainSettings, new_trainer, train, trainer
 from memonf.training.room import check_room, training_memory
+from memonf.utils import devices
+from memonf.utils.devices import available_memory, check_memory, limit_memory, within_memory
+from memonf.visualization.video import FORMATS, Film, check_film, drawn, to_bytes, write_frames
 
 #: Other options that stand beside those of a verb, by what decides them.
 VARIANTS: list[tuple[str, list[str]]] = [

@@ -29,7 +29,7 @@ import memonf
 from memonf.cli import main
 from memonf.data.lookup import PictureFinder
 from memonf.errors import DataError
-from memonf.export.transforms import transforms
+from memonf.io.export.transforms import transforms
 
 
 @pytest.fixture

@@ -18,16 +18,16 @@ from test_colmap import colmap_model
 from test_exports import Ball, read_mesh
 
 import memonf
-from memonf.cameras import Cameras
-from memonf.checkpoint import save
+from memonf.cameras.cameras import Cameras
+from memonf.cameras.distortion import Lens
+from memonf.cameras.frames import Placement, looked_at
 from memonf.cli import main
 from memonf.data import Scene
 from memonf.errors import DataError
-from memonf.export.geometry import surface, write_grid, write_mesh, write_points
-from memonf.export.transforms import transforms, write_data_set
 from memonf.fields.tiny_nerf import TinyNerfConfig
-from memonf.lenses import Lens
-from memonf.placement import Placement, looked_at
+from memonf.io.checkpoint import save
+from memonf.io.export.geometry import surface, write_grid, write_mesh, write_points
+from memonf.io.export.transforms import transforms, write_data_set
 
 OFFSET = np.array([1.0e7, -4.5e6, 310.25])
 NEAR = np.zeros(3)

@@ -11,8 +11,8 @@ import torch
 import trimesh
 
 from memonf.errors import DataError
-from memonf.pointwise import MeshTruth
-from memonf.pointwise.meshes import read_mesh
+from memonf.implicit import MeshTruth
+from memonf.implicit.meshes import read_mesh
 
 Mesh = trimesh.Trimesh
 

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from memonf.errors import InputError
-from memonf.metrics import psnr, ssim
+from memonf.evaluation.metrics import psnr, ssim
 
 
 def test_psnr_by_hand() -> None:

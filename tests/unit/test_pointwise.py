@@ -14,12 +14,10 @@ import trimesh
 from PIL import Image
 
 import memonf
-from memonf.checkpoint import content_hash
 from memonf.cli import main
 from memonf.errors import DataError, InputError
 from memonf.fields.pointwise import PointConfig, PointField
-from memonf.knowledge import RESOLUTION
-from memonf.pointwise import (
+from memonf.implicit import (
     FitSettings,
     Fitter,
     ImageTruth,
@@ -30,7 +28,9 @@ from memonf.pointwise import (
     open_truth,
     score,
 )
-from memonf.resume import state_path, train_to_file
+from memonf.io.checkpoint import content_hash
+from memonf.rendering.knowledge import RESOLUTION
+from memonf.training.resume import state_path, train_to_file
 
 RADIUS = 0.85  # of a ball that fills the box as meshes do
 SMALL = FitSettings(steps=150, points=1024, overlap=0.1, seed=1)
@@ -54,9 +54,9 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(autouse=True)
 def few_points(monkeypatch: pytest.MonkeyPatch) -> None:
     """Scores of fewer points than users get: enough for bounds as wide as these."""
-    monkeypatch.setattr("memonf.pointwise.scoring.POINTS", 40_000)
-    monkeypatch.setattr("memonf.pointwise.scoring.ON_SURFACE", 8_000)
-    monkeypatch.setattr("memonf.pointwise.scoring.GRID", 64)
+    monkeypatch.setattr("memonf.implicit.scoring.POINTS", 40_000)
+    monkeypatch.setattr("memonf.implicit.scoring.ON_SURFACE", 8_000)
+    monkeypatch.setattr("memonf.implicit.scoring.GRID", 64)
 
 
 def truth_of(kind: str, folder: Path) -> Truth:

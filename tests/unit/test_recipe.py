@@ -14,11 +14,11 @@ import yaml
 from conftest import small_field
 
 import memonf
-from memonf.checkpoint import load, save
 from memonf.cli import main
 from memonf.errors import InputError
+from memonf.io.checkpoint import load, save
 from memonf.merging import METHODS
-from memonf.recipe import Recipe, read_recipe, recorded_recipe
+from memonf.merging.recipe import Recipe, read_recipe, recorded_recipe
 
 DOCS = Path(__file__).parents[2] / "docs" / "recipes.md"
 

@@ -10,10 +10,16 @@ import torch
 from conftest import Shell
 from torch.nn import functional as F
 
-from memonf.cameras import Cameras, Rays
-from memonf.occupancy import OccupancyGrid, any_within
-from memonf.rendering import PICTURES, Renderer, composite, compositing_weights, render_rays
-from memonf.sampling import MarchSettings, RaySamples, intersect_box, march
+from memonf.cameras.cameras import Cameras, Rays
+from memonf.rendering.occupancy_grid import OccupancyGrid, any_within
+from memonf.rendering.ray_marching import MarchSettings, RaySamples, intersect_box, march
+from memonf.rendering.volume_rendering import (
+    PICTURES,
+    Renderer,
+    composite,
+    compositing_weights,
+    render_rays,
+)
 
 BOX = torch.tensor([[-1.0, -1.0, -1.0], [1.0, 1.0, 1.0]])
 AHEAD = Rays(torch.tensor([[0.0, 0.0, 3.0]]), torch.tensor([[0.0, 0.0, -1.0]]))
@@ -185,7 +191,7 @@ def test_rays_that_miss_give_background() -> None:
 
 
 def test_visual_hull_keeps_the_object_and_drops_the_air() -> None:
-    from memonf.cameras import turntable
+    from memonf.cameras.cameras import turntable
 
     cameras = turntable(12, 64, radius=4.0, target=torch.zeros(3), elevation=20.0)
     grid = OccupancyGrid(BOX, 32)

@@ -15,7 +15,7 @@ from conftest import knowing_pair, plain, small_outcome
 from PIL import Image
 
 from memonf import merge
-from memonf.evidence import assess
+from memonf.evaluation.image_free import assess
 from memonf.merging import alignment_similarities
 from memonf.report import MOST_BYTES, MergeStory, merge_page, write_page
 from memonf.report.addresses import COLUMNS, matrix_address, picture_address, sheet_address

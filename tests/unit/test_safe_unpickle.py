@@ -26,7 +26,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from memonf.safe_unpickle import Name, PickledObject, load_arrays, unpickle
+from memonf.utils.safe_unpickle import Name, PickledObject, load_arrays, unpickle
 
 
 def read(content: bytes) -> Any:
@@ -188,7 +188,7 @@ WATCHED = """
     from pathlib import Path
     import torch
     from memonf.errors import MemonfError
-    from memonf.importing import import_field
+    from memonf.io.importing import import_field
     copyreg.add_extension("os", "system", 240)
     box = torch.tensor([[-1.0] * 3, [1.0] * 3])
     files = [Path(name) for name in sys.argv[1:]]

@@ -9,9 +9,9 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from memonf.cameras import Rays
-from memonf.occupancy import OccupancyGrid
-from memonf.sampling import MarchSettings, intersect_box, march
+from memonf.cameras.cameras import Rays
+from memonf.rendering.occupancy_grid import OccupancyGrid
+from memonf.rendering.ray_marching import MarchSettings, intersect_box, march
 
 BOX = torch.tensor([[-1.0, -1.2, -0.8], [1.0, 1.0, 1.2]])
 

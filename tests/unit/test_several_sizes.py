@@ -13,19 +13,19 @@ import torch
 from PIL import Image
 
 import memonf
-from memonf.cameras import Cameras, Rays, turntable
+from memonf.cameras.cameras import Cameras, Rays, turntable
 from memonf.cli import main
 from memonf.data import Views, storage
 from memonf.errors import DataError, InputError
-from memonf.evaluation import evaluate
-from memonf.evidence import predict
-from memonf.export.survey import survey
-from memonf.export.transforms import transforms
+from memonf.evaluation.evaluate import evaluate
+from memonf.evaluation.image_free import predict
 from memonf.fields.tiny_nerf import TinyNerfConfig
-from memonf.knowledge import SOLID_RESOLUTION, observe
-from memonf.occupancy import OccupancyGrid
+from memonf.io.export.transforms import transforms
+from memonf.rendering.knowledge import SOLID_RESOLUTION, observe
+from memonf.rendering.occupancy_grid import OccupancyGrid
 from memonf.report.merge_page import MergeStory, compared_from
 from memonf.training import TrainSettings, new_trainer
+from memonf.visualization.survey import survey
 
 VIEWS = 16
 SIZES = ((30, 20), (20, 30), (30, 20), (12, 12))

@@ -18,12 +18,12 @@ from conftest import small_field
 from PIL import Image
 
 import memonf
-from memonf.cameras import Cameras, turntable
+from memonf.cameras.cameras import Cameras, turntable
 from memonf.cli import main
 from memonf.data import Scene, Views
 from memonf.data.view_names import view_names
 from memonf.errors import DataError
-from memonf.export.transforms import file_names, transforms, write_data_set
+from memonf.io.export.transforms import file_names, transforms, write_data_set
 
 VIEWS = 12
 

@@ -17,10 +17,10 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
 import memonf
-from memonf.checkpoint import content_hash
 from memonf.data import base, blender, storage
 from memonf.errors import DataError
 from memonf.fields.tiny_nerf import TinyNerfConfig
+from memonf.io.checkpoint import content_hash
 from memonf.training import TrainSettings, new_trainer
 
 SMALL = TinyNerfConfig(width=16, depth=2, frequencies=3)

@@ -17,16 +17,16 @@ from conftest import small_field
 from PIL import Image
 
 import memonf
-from memonf.checkpoint import save
 from memonf.cli import main
 from memonf.cli.progress import counting_progress, jobs_progress
 from memonf.cli.terminal import console, guarded, say, say_text
 from memonf.data.storage import CACHE, cache_folder
 from memonf.errors import DataError, InputError, OutputError, shown
-from memonf.export.pictures import drawn_text, labelled_sheet
 from memonf.fields import Field
+from memonf.io.checkpoint import save
 from memonf.report.page import Page, write_page
 from memonf.viewer.panel import as_markdown
+from memonf.visualization.images import drawn_text, labelled_sheet
 
 SOURCES = Path(memonf.__file__).parent
 FORGED = "memonf: error: forged"

@@ -16,9 +16,9 @@ import torch
 from torch import Tensor, nn
 
 from memonf.errors import FieldFileError
-from memonf.importing.containers import read_content
-from memonf.importing.nets import Checkpoint
-from memonf.safe_unpickle import PickledObject
+from memonf.io.importing.containers import read_content
+from memonf.io.importing.nets import Checkpoint
+from memonf.utils.safe_unpickle import PickledObject
 
 
 def written(content: Any, folder: Path, kind: str) -> Path:

@@ -7,11 +7,11 @@ from pathlib import Path
 
 import pytest
 
-from memonf.checkpoint import content_hash
 from memonf.cli import main
 from memonf.fields.tiny_nerf import TinyNerfConfig
-from memonf.tracking import JsonLines, TensorBoard, log_path, together, tracked
+from memonf.io.checkpoint import content_hash
 from memonf.training import Trainer, TrainSettings, new_trainer
+from memonf.training.loggers import JsonLines, TensorBoard, log_path, together, tracked
 
 SETTINGS = TrainSettings(steps=24, rays=128, grid=16, refresh=6)
 
@@ -107,7 +107,7 @@ def test_observers_are_called_in_order() -> None:
 def test_a_missing_package_is_named_before_training(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr("memonf.tracking.tensorboard.find_spec", lambda name: None)
+    monkeypatch.setattr("memonf.training.loggers.tensorboard.find_spec", lambda name: None)
     out = tmp_path / "a.safetensors"
     args = ["train", "--data", "embedded:robot", "--out", str(out), "--quiet"]
     assert main([*args, "--tensorboard", str(tmp_path / "tb")]) == 2

@@ -10,11 +10,11 @@ import pytest
 import torch
 
 import memonf
-from memonf.checkpoint import content_hash
 from memonf.errors import DataError, InputError
-from memonf.evaluation import evaluate
+from memonf.evaluation.evaluate import evaluate
 from memonf.fields import known
 from memonf.fields.tiny_nerf import TinyNerfConfig
+from memonf.io.checkpoint import content_hash
 from memonf.training import (
     Trainer,
     TrainSettings,
@@ -137,7 +137,7 @@ def test_a_start_that_does_not_fit_is_refused_by_name(robot) -> None:
 
 def test_files_from_before_the_first_params_were_recorded_stand(robot, tmp_path: Path) -> None:
     from memonf.experiment.jobs import already_trained
-    from memonf.resume import restore_state, save_state
+    from memonf.training.resume import restore_state, save_state
 
     fresh = new_trainer(robot, config=SMALL, settings=SHORT)
     known_by = fresh.field.record.training

@@ -12,17 +12,17 @@ import torch
 from conftest import BOX, knowing_pair, small_field
 
 from memonf import merge
-from memonf.cameras import look_at, turntable
-from memonf.checkpoint import content_hash
+from memonf.cameras.cameras import look_at, turntable
+from memonf.cameras.keyframes import CameraPath
 from memonf.errors import DataError, InputError
-from memonf.export.camera_path import CameraPath
-from memonf.export.disagreement import SCALE, UNCHECKED, DisagreementColours
-from memonf.occupancy import OccupancyGrid
-from memonf.rendering import Renderer, Rendering
+from memonf.io.checkpoint import content_hash
+from memonf.rendering.occupancy_grid import OccupancyGrid
+from memonf.rendering.volume_rendering import Renderer, Rendering
 from memonf.viewer.contents import Contents
 from memonf.viewer.looks import MODES, Look, to_picture
 from memonf.viewer.painter import MOVING, Gallery, Painter, Picture, Wanted
 from memonf.viewer.poses import camera_seen, viewer_pose
+from memonf.visualization.disagreement import SCALE, UNCHECKED, DisagreementColours
 
 
 def pair() -> dict:
@@ -237,8 +237,8 @@ def test_a_pause_waits_and_changes_nothing(tmp_path, robot) -> None:
     """Trained with a pause in the middle: the same bytes as without."""
     from memonf import TrainSettings
     from memonf.fields.tiny_nerf import TinyNerfConfig
-    from memonf.resume import train_to_file
     from memonf.training import new_trainer
+    from memonf.training.resume import train_to_file
 
     def trained(name: str, paused=lambda: False):
         trainer = new_trainer(

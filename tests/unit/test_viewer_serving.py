@@ -17,13 +17,13 @@ import torch
 from conftest import descendant, knowing_pair, small_field
 
 import memonf
-from memonf.cameras import turntable
-from memonf.checkpoint import content_hash
+from memonf.cameras.cameras import turntable
 from memonf.errors import InputError
 from memonf.fields.tiny_nerf import TinyNerfConfig
+from memonf.io.checkpoint import content_hash
 from memonf.merging import METHODS
-from memonf.resume import train_to_file
 from memonf.training import new_trainer
+from memonf.training.resume import train_to_file
 from memonf.viewer.contents import Contents
 from memonf.viewer.looks import Look
 from memonf.viewer.painter import Gallery, Painter, Picture, Wanted, camera_of

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from memonf.errors import InputError
-from memonf.workers import Failure, Workers, report
+from memonf.utils.workers import Failure, Workers, report
 
 
 @dataclass(frozen=True)

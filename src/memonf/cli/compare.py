@@ -11,13 +11,13 @@ from typing import Annotated
 from pydantic import Field as Limits
 from rich.table import Table
 
-from ..devices import pick_device
 from ..errors import ExperimentError, InputError, shown
 from ..experiment import DISTILL_STEPS, HALVES, CompareSettings, Outcome, compare
-from ..files import check_folder, check_writable
 from ..report import FILES, failure_content, headings, shown_figures, summary_rows, write_report
 from ..training import TrainSettings
-from ..workers import default_workers
+from ..utils.devices import pick_device
+from ..utils.files import check_folder, check_writable
+from ..utils.workers import default_workers
 from .data_options import FromData, radiance_field
 from .options import ResultsFolder, Switch, flag_value, parse, shown_command, with_settings
 from .progress import jobs_progress

@@ -13,11 +13,11 @@ from pydantic import Field as Limits
 
 from ..data import Background, Scene, load_scene
 from ..errors import InputError
-from ..evaluation import sizes_in_words
-from ..export.survey import draw_survey, survey
-from ..export.transforms import write_data_set
-from ..files import check_fresh_folder
+from ..evaluation.evaluate import sizes_in_words
+from ..io.export.transforms import write_data_set
 from ..typing import Seed
+from ..utils.files import check_fresh_folder
+from ..visualization.survey import draw_survey, survey
 from .data_options import chosen_place
 from .options import Common, Finite, NewFile, ResultsFolder, parse
 from .terminal import say

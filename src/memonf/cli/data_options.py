@@ -8,10 +8,10 @@ from typing import Annotated
 import tyro
 from pydantic import Field as Limits
 
-from ..checkpoint import load
 from ..data import Background, Place, Scene, load_scene
 from ..errors import InputError
 from ..fields import FIELDS, Field
+from ..io.checkpoint import load
 from ..training import BACKGROUND, GIVEN
 from .options import Common, Finite
 

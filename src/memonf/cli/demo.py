@@ -9,11 +9,11 @@ from typing import Annotated
 
 from pydantic import Field as Limits
 
-from ..devices import pick_device
 from ..experiment import CompareSettings
 from ..training import TrainSettings
 from ..typing import Seed
-from ..workers import default_workers
+from ..utils.devices import pick_device
+from ..utils.workers import default_workers
 from .compare import run_compare
 from .options import Common, ResultsFolder, parse, shown_command
 

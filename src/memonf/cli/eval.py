@@ -11,11 +11,11 @@ from typing import Annotated
 import tyro
 from pydantic import Field as Limits
 
-from ..checkpoint import load
-from ..devices import pick_device
 from ..errors import InputError
-from ..evaluation import evaluate
+from ..evaluation.evaluate import evaluate
+from ..io.checkpoint import load
 from ..typing import Seed
+from ..utils.devices import pick_device
 from .data_options import FromData
 from .options import parse
 from .progress import counting_progress

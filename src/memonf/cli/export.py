@@ -12,11 +12,11 @@ import torch
 import tyro
 from pydantic import Field as Limits
 
-from ..checkpoint import load
 from ..data import Pictures, Scene, Views
-from ..devices import pick_device
 from ..errors import InputError
-from ..export.geometry import (
+from ..fields import Field
+from ..io.checkpoint import load
+from ..io.export.geometry import (
     LEVEL,
     MESHES,
     MOST_POINTS,
@@ -26,13 +26,13 @@ from ..export.geometry import (
     write_mesh,
     write_points,
 )
-from ..export.onnx import in_double, write_onnx
-from ..export.transforms import transforms, write_data_set
-from ..export.video import to_bytes
-from ..fields import Field
-from ..files import check_fresh_folder, check_writable, write_json
-from ..rendering import Renderer
+from ..io.export.onnx import in_double, write_onnx
+from ..io.export.transforms import transforms, write_data_set
+from ..rendering.volume_rendering import Renderer
 from ..typing import Seed
+from ..utils.devices import pick_device
+from ..utils.files import check_fresh_folder, check_writable, write_json
+from ..visualization.video import to_bytes
 from .options import Common, Output, parse
 from .progress import counting_progress
 from .terminal import say

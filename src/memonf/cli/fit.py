@@ -10,10 +10,10 @@ from typing import Annotated
 
 import tyro
 
-from ..devices import pick_device
 from ..fields.pointwise import PointConfig
-from ..pointwise import FitSettings, Fitter, open_truth
-from ..resume import check_outputs, train_to_file
+from ..implicit import FitSettings, Fitter, open_truth
+from ..training.resume import check_outputs, train_to_file
+from ..utils.devices import pick_device
 from .options import Common, NewFile, Switch, parse, with_settings
 from .progress import counting_progress, resumable
 from .terminal import say

@@ -12,23 +12,14 @@ import torch
 import tyro
 from pydantic import Field as Limits
 
-from ..checkpoint import save
 from ..data import Scene, load_scene
-from ..devices import pick_device
 from ..errors import InputError
 from ..fields import Field, Record, known
-from ..importing import (
-    AS_SAID,
-    Look,
-    Net,
-    Reading,
-    Verdict,
-    read_layers,
-    read_net,
-    try_readings,
-)
+from ..io.checkpoint import save
+from ..io.importing import AS_SAID, Look, Net, Reading, Verdict, read_layers, read_net, try_readings
 from ..training import BACKGROUND, GIVEN
 from ..typing import Seed, Tensor
+from ..utils.devices import pick_device
 from .options import Common, Finite, NewFile, Switch, parse
 from .progress import counting_progress
 from .terminal import say

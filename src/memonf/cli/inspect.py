@@ -11,15 +11,15 @@ from typing import Annotated, Any
 
 import tyro
 
-from ..checkpoint import content_hash, load
-from ..devices import pick_device
 from ..errors import InputError
-from ..export.knowledge import draw_knowledge, knowledge_summary, summary_in_words
 from ..fields import Field, known
-from ..files import write_text
-from ..recipe import recorded_recipe
+from ..io.checkpoint import content_hash, load
+from ..merging.recipe import recorded_recipe
 from ..symmetry import find_symmetry
 from ..typing import Seed
+from ..utils.devices import pick_device
+from ..utils.files import write_text
+from ..visualization.knowledge import draw_knowledge, knowledge_summary, summary_in_words
 from .options import Common, NewFile, parse
 from .terminal import say
 

@@ -16,9 +16,9 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from .._version import __version__
-from ..allocator import keep_freed_memory
 from ..errors import InputError, MemonfError, nearest
-from ..interrupts import watched
+from ..utils.interrupts import watched
+from ..utils.malloc import keep_freed_memory
 from .terminal import guarded, say, say_text
 
 __all__ = ["main", "module_of"]
@@ -149,7 +149,7 @@ def run_verb(verb: str, args: Sequence[str]) -> None:
     """Run a verb: signals end it within seconds, and it takes no more memory than there is."""
     with watched():
         module = importlib.import_module(f".{module_of(verb)}", __package__)
-        from ..devices import within_memory  # heavy: torch
+        from ..utils.devices import within_memory  # heavy: torch
 
         with within_memory():
             module.run(args)

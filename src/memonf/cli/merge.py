@@ -11,17 +11,17 @@ from typing import Annotated, Any
 
 import tyro
 
-from ..checkpoint import load
-from ..devices import pick_device
 from ..errors import InputError
-from ..evidence import Evidence, assess
+from ..evaluation.image_free import Evidence, assess
 from ..fields import FIELDS
-from ..files import same_place
+from ..io.checkpoint import load
 from ..merging import METHODS, MergeResult
 from ..merging.parents import Parents
-from ..recipe import Recipe, read_recipe
-from ..tracking import training_seconds
+from ..merging.recipe import Recipe, read_recipe
+from ..training.loggers import training_seconds
 from ..typing import Seed
+from ..utils.devices import pick_device
+from ..utils.files import same_place
 from .options import (
     Common,
     NewFile,

@@ -20,7 +20,7 @@ from pydantic import TypeAdapter, ValidationError
 from pydantic.fields import FieldInfo
 
 from ..errors import InputError, shown
-from ..files import check_folder, check_writable, destination, same_place
+from ..utils.files import check_folder, check_writable, destination, same_place
 from .main import module_of
 from .terminal import unguarded
 
@@ -60,7 +60,7 @@ class Output:
     kind: Literal["file", "folder", "any"] = "file"
 
     def check(self, path: Path) -> None:
-        """Refuse what cannot be written, see `memonf.files`."""
+        """Refuse what cannot be written, see `memonf.utils.files`."""
         if self.kind == "any":
             destination(path, folder=path.is_dir())
         else:

@@ -20,8 +20,8 @@ from rich.progress import (
 )
 
 from ..errors import shown
-from ..resume import state_path
 from ..training import Progress as TrainingProgress
+from ..training.resume import state_path
 from .terminal import console
 
 __all__ = [

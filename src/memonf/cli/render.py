@@ -11,19 +11,19 @@ from typing import Annotated
 import tyro
 from pydantic import Field as Limits
 
-from ..baking import preview
-from ..cameras import Cameras
-from ..checkpoint import load
+from ..cameras.cameras import Cameras
+from ..cameras.keyframes import CameraPath
 from ..data.sources import read_bytes
-from ..devices import pick_device
 from ..errors import DataError, InputError
-from ..export.camera_path import CameraPath
-from ..export.pictures import write_png
-from ..export.turntables import PATHS, field_path, field_turntable
-from ..export.video import FORMATS, MOST_FRAMES, Film, check_film, drawn, write_frames
 from ..fields import Field
-from ..rendering import FRAMES, PICTURES, Renderer
+from ..io.checkpoint import load
+from ..rendering.baking import preview
+from ..rendering.volume_rendering import FRAMES, PICTURES, Renderer
 from ..typing import Seed
+from ..utils.devices import pick_device
+from ..visualization.images import write_png
+from ..visualization.turntables import PATHS, field_path, field_turntable
+from ..visualization.video import FORMATS, MOST_FRAMES, Film, check_film, drawn, write_frames
 from .options import Common, NewFile, Switch, parse
 from .progress import counting_progress
 from .terminal import say

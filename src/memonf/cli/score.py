@@ -10,12 +10,12 @@ from typing import Annotated
 
 import tyro
 
-from ..checkpoint import load
-from ..devices import pick_device
 from ..errors import InputError
 from ..fields.pointwise import PointField
-from ..pointwise import draw, open_truth, score
+from ..implicit import draw, open_truth, score
+from ..io.checkpoint import load
 from ..typing import Seed
+from ..utils.devices import pick_device
 from .options import Common, NewFile, parse
 from .terminal import say
 

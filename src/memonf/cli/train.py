@@ -12,10 +12,8 @@ from typing import TYPE_CHECKING, Annotated
 from pydantic import Field as Limits
 
 from ..data import Scene
-from ..devices import pick_device
-from ..files import check_writable
-from ..resume import check_outputs, train_to_file
-from ..tracking import (
+from ..training import DEFAULT_FIELD, Trainer, TrainSettings, new_trainer
+from ..training.loggers import (
     JsonLines,
     TensorBoard,
     Tracker,
@@ -24,7 +22,9 @@ from ..tracking import (
     together,
     tracked,
 )
-from ..training import DEFAULT_FIELD, Trainer, TrainSettings, new_trainer
+from ..training.resume import check_outputs, train_to_file
+from ..utils.devices import pick_device
+from ..utils.files import check_writable
 from .data_options import FromData, radiance_field
 from .options import (
     NewFile,

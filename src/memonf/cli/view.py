@@ -12,11 +12,11 @@ from typing import Annotated
 import tyro
 from pydantic import Field as Limits
 
-from ..checkpoint import load
-from ..devices import pick_device
 from ..errors import InputError
 from ..fields import Field
+from ..io.checkpoint import load
 from ..typing import Seed
+from ..utils.devices import pick_device
 from .options import Common, parse
 from .terminal import say
 

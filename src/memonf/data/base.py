@@ -15,10 +15,10 @@ from functools import cached_property
 
 import torch
 
-from ..cameras import Cameras
+from ..cameras.cameras import Cameras
+from ..cameras.frames import Placement, looked_at
 from ..errors import DataError, InputError
-from ..occupancy import CLEAR_ALPHA
-from ..placement import Placement, looked_at
+from ..rendering.occupancy_grid import CLEAR_ALPHA
 from ..typing import Bool, Float, Int, Tensor, UInt8
 from .hull import Seen, find_object, outline
 from .storage import IN_MEMORY, Pictures

@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from ..cameras import Cameras
+from ..cameras.cameras import Cameras
 from ..errors import DataError
 from .background import (
     BORDER_VIEWS,

@@ -3,7 +3,7 @@
 Every format gives `Frame` by frame a picture with its camera, in the capture's own coordinates and
 this project's camera convention. From there on all are treated alike: intrinsics follow the size of
 each picture, every eighth view is held out where nothing says otherwise, and the scene is placed
-(`memonf.placement`): upright, centred on what the cameras look at, its box scaled to ±1.5.
+(`memonf.cameras.frames`): upright, centred on what the cameras look at, its box scaled to ±1.5.
 
 The world goes on outside the box of a capture. Fields know nothing there: what lies beyond is seen
 as the background's colour, which is the mean colour of the pictures' borders (a *crop box*).
@@ -21,10 +21,10 @@ from typing import Any, Literal, TypeAlias
 import numpy as np
 import torch
 
-from ..cameras import Cameras
+from ..cameras.cameras import Cameras
+from ..cameras.distortion import Lens, Lenses
+from ..cameras.frames import Placement
 from ..errors import DataError
-from ..lenses import Lens, Lenses
-from ..placement import Placement
 from ..typing import Float, Tensor, UInt8
 from .background import BORDER_VIEWS, Background, Colour, behind_pictures, colour_text, named_colour
 from .base import Pictures, Scene, Views

@@ -24,8 +24,8 @@ from typing import Any
 
 import numpy as np
 
+from ..cameras.distortion import Lens, Projection
 from ..errors import DataError, InputError, decoding
-from ..lenses import Lens, Projection
 from .background import Background
 from .base import Scene
 from .capture import Frame, Place, build_scene, left_out, panorama

@@ -25,8 +25,8 @@ from dataclasses import dataclass
 import torch
 from torch.nn import functional as F
 
-from ..cameras import Cameras
-from ..occupancy import OccupancyGrid, pixel_reach, seen_through
+from ..cameras.cameras import Cameras
+from ..rendering.occupancy_grid import OccupancyGrid, pixel_reach, seen_through
 from ..typing import Bool, Float, Int, Tensor
 
 __all__ = ["MOST_BORDER", "Outline", "Seen", "find_object", "outline"]

@@ -18,9 +18,9 @@ from functools import partial
 
 import torch
 
-from ..cameras import Cameras
+from ..cameras.cameras import Cameras
+from ..cameras.frames import Placement, looked_at
 from ..errors import DataError
-from ..placement import Placement, looked_at
 from ..typing import Float, Tensor
 from .base import Scene, Views
 from .blender import FAR, NEAR

@@ -10,8 +10,8 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, ImageOps
 
-from ..devices import cores
 from ..errors import DataError, decoding
+from ..utils.devices import cores
 
 __all__ = ["Header", "picture_header", "read_picture", "read_pictures"]
 

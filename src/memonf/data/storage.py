@@ -24,8 +24,8 @@ import numpy as np
 import torch
 
 from ..errors import DataError, OutputError
-from ..files import replacing
 from ..typing import Int, Tensor, UInt8
+from ..utils.files import replacing
 
 __all__ = ["CACHE", "IN_MEMORY", "Pictures", "cache_folder", "keep"]
 

@@ -19,8 +19,8 @@ from typing import Any
 import numpy as np
 import torch
 
+from ..cameras.distortion import Lens, Projection
 from ..errors import DataError
-from ..lenses import Lens, Projection
 from .background import Background, colour_of_file
 from .base import Scene
 from .blender import SPLITS, SYNTHETIC_FILE, SYNTHETIC_FRAME, pose_matrix

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from ..data.storage import cache_folder
-from ..devices import cores
+from ..utils.devices import cores
 
 __all__ = ["cpu_model", "describe_machine"]
 

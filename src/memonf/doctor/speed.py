@@ -8,7 +8,7 @@ from typing import Any
 
 import torch
 
-from ..devices import cores
+from ..utils.devices import cores
 
 __all__ = ["devices", "speeds"]
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import Any, Literal
 
-from ..yardsticks import BLENDS
+from ..evaluation.baselines import BLENDS
 
 __all__ = ["Contender", "Kind"]
 

@@ -10,23 +10,23 @@ from typing import Any
 import numpy as np
 import torch
 
-from ..baking import BakedField
-from ..checkpoint import load, save
 from ..data import Scene, Views
 from ..errors import FieldFileError, InputError, MergeError
-from ..evaluation import Scores, evaluate, scored_views, spread
-from ..export.knowledge import draw_knowledge
-from ..export.turntables import field_turntable
-from ..export.video import to_bytes
+from ..evaluation.baselines import BLENDS, Blend
+from ..evaluation.evaluate import Scores, evaluate, scored_views, spread
 from ..fields import Field, FieldConfig, known
+from ..io.checkpoint import load, save
 from ..merging import alignment_similarities, merge
-from ..rendering import FRAMES, PICTURES, Renderer
-from ..resume import train_to_file
-from ..tracking import JsonLines, log_path, together, tracked, training_seconds
+from ..rendering.baking import BakedField
+from ..rendering.volume_rendering import FRAMES, PICTURES, Renderer
 from ..training import INITIAL_PARAMS, TrainSettings, new_trainer
+from ..training.loggers import JsonLines, log_path, together, tracked, training_seconds
+from ..training.resume import train_to_file
 from ..typing import Tensor
-from ..workers import report
-from ..yardsticks import BLENDS, Blend
+from ..utils.workers import report
+from ..visualization.knowledge import draw_knowledge
+from ..visualization.turntables import field_turntable
+from ..visualization.video import to_bytes
 from .contender import Contender
 from .kept import KeptResult
 from .outcome import Alignment, Curve, KnowledgePicture, Scored

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from .._version import __version__
-from ..files import replacing
+from ..utils.files import replacing
 from .contender import Contender
 from .outcome import Scored
 

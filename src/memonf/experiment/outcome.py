@@ -11,7 +11,7 @@ import numpy as np
 
 from ..fields import FieldConfig
 from ..merging import LayerSimilarity
-from ..workers import Failure
+from ..utils.workers import Failure
 from .contender import Contender
 from .settings import CompareSettings
 

@@ -7,9 +7,9 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import InputError
+from ..evaluation.baselines import BLENDS, STARTS
 from ..fields import FIELDS, FieldConfig
 from ..merging import METHODS
-from ..yardsticks import BLENDS, STARTS
 from .contender import Contender
 from .jobs import AlignmentJob, CurveJob, KnowledgeJob, ScoreJob, TrainJob
 from .outcome import Scored

@@ -15,12 +15,12 @@ import torch
 
 from .._version import __version__
 from ..data import Scene
-from ..devices import check_memory
 from ..errors import ExperimentError
-from ..export.video import to_bytes
 from ..fields import FieldConfig, outline
 from ..training.room import training_memory
-from ..workers import Failure, Observer, Workers
+from ..utils.devices import check_memory
+from ..utils.workers import Failure, Observer, Workers
+from ..visualization.video import to_bytes
 from .contender import Contender
 from .jobs import curve_views, picture_views
 from .outcome import (

@@ -17,14 +17,14 @@ from pydantic import ConfigDict, TypeAdapter, ValidationError
 from torch import nn
 from torch.nn import functional as F
 
-from ..cameras import Cameras
-from ..devices import check_memory
+from ..cameras.cameras import Cameras
+from ..cameras.frames import Placement
 from ..errors import InputError, nearest
-from ..knowledge import SOLID_RESOLUTION, Knowledge, assumed_cameras, observe
-from ..occupancy import OccupancyGrid
-from ..placement import Placement
-from ..registry import Registry
+from ..rendering.knowledge import SOLID_RESOLUTION, Knowledge, assumed_cameras, observe
+from ..rendering.occupancy_grid import OccupancyGrid
 from ..typing import Float, Tensor
+from ..utils.devices import check_memory
+from ..utils.registry import Registry
 
 __all__ = [
     "ACTIVATIONS",

@@ -15,9 +15,9 @@ from pydantic.dataclasses import dataclass
 from torch import nn
 from torch.nn import functional as F
 
-from ..encodings import FrequencyEncoding
 from ..typing import Tensor
 from .base import CONFIG_RULES, FIELDS, Field, FieldConfig, hidden_layers
+from .encodings import FrequencyEncoding
 
 __all__ = ["ClassicNerf", "ClassicNerfConfig"]
 

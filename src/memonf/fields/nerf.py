@@ -9,7 +9,6 @@ from pydantic import Field as Limits
 from pydantic.dataclasses import dataclass
 from torch import nn
 
-from ..encodings import FrequencyEncoding
 from ..typing import Tensor
 from .base import (
     ACTIVATIONS,
@@ -20,6 +19,7 @@ from .base import (
     hidden_layers,
     run_hidden_layers,
 )
+from .encodings import FrequencyEncoding
 
 __all__ = ["Nerf", "NerfConfig"]
 

@@ -16,9 +16,9 @@ from pydantic.dataclasses import dataclass
 from torch import nn
 from torch.nn import functional as F
 
-from ..encodings import FrequencyEncoding
 from ..typing import Float, Tensor
 from .base import CONFIG_RULES, Field, FieldConfig
+from .encodings import FrequencyEncoding
 
 __all__ = ["PointConfig", "PointField"]
 

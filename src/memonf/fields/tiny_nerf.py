@@ -8,7 +8,6 @@ from pydantic import Field as Limits
 from pydantic.dataclasses import dataclass
 from torch import nn
 
-from ..encodings import FrequencyEncoding
 from ..typing import Tensor
 from .base import (
     ACTIVATIONS,
@@ -19,6 +18,7 @@ from .base import (
     hidden_layers,
     run_hidden_layers,
 )
+from .encodings import FrequencyEncoding
 
 __all__ = ["TinyNerf", "TinyNerfConfig"]
 

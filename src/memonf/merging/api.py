@@ -15,7 +15,7 @@ import torch
 
 from ..errors import InputError, MergeError
 from ..fields import Field
-from ..knowledge import Knowledge
+from ..rendering.knowledge import Knowledge
 from ..typing import PathLike
 from .checks import check_knowledge, check_placements
 from .coefficients import Coefficients, read_coefficients

@@ -7,10 +7,10 @@ from collections.abc import Sequence
 
 import torch
 
+from ..cameras.frames import Placement
 from ..errors import MergeError
 from ..fields import Field
-from ..knowledge import Knowledge, disagreement
-from ..placement import Placement
+from ..rendering.knowledge import Knowledge, disagreement
 from ..symmetry import Symmetry, verify
 
 __all__ = ["check_knowledge", "check_placements", "check_symmetry"]

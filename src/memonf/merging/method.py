@@ -20,8 +20,8 @@ from pydantic.dataclasses import dataclass as settings_dataclass
 
 from ..errors import InputError, nearest
 from ..fields import Field
-from ..registry import Registry
 from ..symmetry import Params
+from ..utils.registry import Registry
 from .coefficients import Coefficients
 from .problem import MergeProblem
 

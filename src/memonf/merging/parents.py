@@ -11,9 +11,9 @@ from typing import TypeAlias, overload
 
 import torch
 
-from ..checkpoint import content_hash, load
 from ..errors import MergeError
 from ..fields import Field, FieldConfig, Record, build_field
+from ..io.checkpoint import content_hash, load
 from ..symmetry import find_symmetry
 from ..typing import Float, PathLike, Tensor
 from .unit_maps import cut_axis

@@ -11,10 +11,10 @@ from dataclasses import dataclass
 import torch
 from torch.nn import functional as F
 
-from ..cameras import Cameras
+from ..cameras.cameras import Cameras
 from ..fields import Field
-from ..knowledge import Knowledge
-from ..occupancy import OccupancyGrid
+from ..rendering.knowledge import Knowledge
+from ..rendering.occupancy_grid import OccupancyGrid
 from ..typing import Float, Tensor
 
 __all__ = ["Positions", "place_in_box", "place_on_matter", "trust_in", "viewing_directions"]

@@ -17,7 +17,7 @@ from typing import Generic, TypeVar
 import torch
 
 from ..fields import Field, known
-from ..knowledge import Knowledge
+from ..rendering.knowledge import Knowledge
 from ..symmetry import Params, Symmetry, find_symmetry
 from .checks import check_symmetry
 from .parents import Parents

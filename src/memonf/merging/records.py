@@ -6,9 +6,9 @@ import dataclasses
 from collections.abc import Sequence
 from typing import Any
 
-from ..cameras import Cameras
+from ..cameras.cameras import Cameras
 from ..fields import Record
-from ..knowledge import Knowledge, union
+from ..rendering.knowledge import Knowledge, union
 from ..typing import Float, Tensor
 from .parents import ParentFacts
 

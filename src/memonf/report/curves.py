@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from ..evaluation import barrier
+from ..evaluation.evaluate import barrier
 from ..experiment import Outcome
-from ..export.pictures import drawn_text
-from ..files import replacing
 from ..typing import PathLike
+from ..utils.files import replacing
+from ..visualization.images import drawn_text
 
 __all__ = ["curve_content", "curve_styles", "draw_curves"]
 

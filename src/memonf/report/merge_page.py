@@ -11,18 +11,18 @@ from typing import Any
 import torch
 
 from .._version import __version__
-from ..baking import preview
-from ..cameras import Cameras
+from ..cameras.cameras import Cameras
 from ..errors import InputError, MergeError
-from ..evidence import Evidence
-from ..export.knowledge import draw_knowledge
-from ..export.turntables import field_path
-from ..export.video import to_bytes
+from ..evaluation.image_free import Evidence
+from ..evaluation.metrics import psnr
 from ..fields import Field, known
 from ..merging import alignment_similarities
-from ..metrics import psnr
-from ..rendering import Renderer
+from ..rendering.baking import preview
+from ..rendering.volume_rendering import Renderer
 from ..typing import Tensor
+from ..visualization.knowledge import draw_knowledge
+from ..visualization.turntables import field_path
+from ..visualization.video import to_bytes
 from .addresses import COLUMNS, file_address, picture_address, sheet_address
 from .experiment_page import KNOWLEDGE_TEXT, LAYERS_NOTE, layers_of, settings_of
 from .page import Film, Layer, Map, Page, Shown, Standpoint, widths

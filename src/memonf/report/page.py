@@ -17,8 +17,8 @@ from typing import Any
 from jinja2 import Environment, FunctionLoader, StrictUndefined
 
 from ..errors import shown
-from ..files import write_text
 from ..typing import PathLike
+from ..utils.files import write_text
 from .plots import CurvePlot
 
 __all__ = ["Bar", "Film", "Layer", "Map", "Page", "Shown", "Standpoint", "write_page"]

@@ -10,12 +10,12 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
-from ..devices import cores
 from ..errors import shown
 from ..experiment import Outcome, Scored
-from ..export.pictures import INK, PAPER, labelled_sheet, write_png
-from ..export.video import write_frames
-from ..files import write_json, write_text
+from ..utils.devices import cores
+from ..utils.files import write_json, write_text
+from ..visualization.images import INK, PAPER, labelled_sheet, write_png
+from ..visualization.video import write_frames
 from .curves import curve_content, draw_curves
 from .experiment_page import experiment_page
 from .page import write_page

@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from torch import fx, nn
 
-from ..encodings import FrequencyEncoding
+from ..fields.encodings import FrequencyEncoding
 from ..typing import Tensor
 from .carriers import UNKNOWN
 from .functions import MODULES, NORMS, RANK_KEEPING, SPLITTING, called_name

@@ -20,8 +20,8 @@ from typing import Any
 
 from torch import fx, nn
 
-from ..encodings import FrequencyEncoding
 from ..errors import InputError
+from ..fields.encodings import FrequencyEncoding
 from ..typing import Tensor
 from .aliases import Memory, Uses
 from .axes import TracedAxes

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from ..errors import InputError
 from ..fields import Field
-from ..optimizers import Adam, Muon, Optimizer
 from ..symmetry import find_symmetry
+from .optimizers import Adam, Muon, Optimizer
 from .settings import TrainSettings
 
 __all__ = ["build_optimizers", "hidden_matrices"]

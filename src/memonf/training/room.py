@@ -5,10 +5,10 @@ from __future__ import annotations
 import torch
 from torch import nn
 
-from ..devices import check_memory, seconds_of
 from ..errors import InputError
 from ..fields import Field
-from ..knowledge import SOLID_RESOLUTION
+from ..rendering.knowledge import SOLID_RESOLUTION
+from ..utils.devices import check_memory, seconds_of
 from .settings import TrainSettings
 from .trainer import CHUNK, FIRST_RAYS, FREE_POINTS
 

@@ -7,10 +7,10 @@ from dataclasses import asdict
 
 import torch
 
-from ..checkpoint import content_hash, load
 from ..data import Scene
 from ..errors import InputError
 from ..fields import Field, FieldConfig, Record, build_field, outline
+from ..io.checkpoint import content_hash, load
 from ..typing import PathLike
 from .room import check_room
 from .settings import TrainSettings

@@ -8,8 +8,8 @@ import torch
 from torch import nn
 
 from ..errors import InputError
-from ..optimizers import Optimizer
 from ..typing import Tensor
+from .optimizers import Optimizer
 
 __all__ = ["pack_state", "unpack_state"]
 

@@ -22,15 +22,15 @@ from dataclasses import dataclass, replace
 
 import torch
 
-from ..cameras import Rays
+from ..cameras.cameras import Rays
 from ..data import Scene, Views, composite_on
 from ..data.boxes import looking_into
 from ..errors import DataError, TrainingError
 from ..fields import Field, known
-from ..knowledge import SOLID_RESOLUTION
-from ..occupancy import OccupancyGrid
-from ..rendering import composite
-from ..sampling import MarchSettings, RaySamples, march
+from ..rendering.knowledge import SOLID_RESOLUTION
+from ..rendering.occupancy_grid import OccupancyGrid
+from ..rendering.ray_marching import MarchSettings, RaySamples, march
+from ..rendering.volume_rendering import composite
 from ..typing import Tensor
 from .params import build_optimizers
 from .settings import TrainSettings

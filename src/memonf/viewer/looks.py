@@ -9,13 +9,13 @@ from typing import Literal, TypeAlias
 import numpy as np
 import torch
 
-from ..baking import BakedField
-from ..export.disagreement import DisagreementColours
-from ..export.knowledge import KnowledgeColours, view_colours
-from ..export.video import to_bytes
 from ..fields import Field, known
-from ..rendering import PICTURES, RadianceField, Renderer, Rendering
+from ..rendering.baking import BakedField
+from ..rendering.volume_rendering import PICTURES, RadianceField, Renderer, Rendering
 from ..typing import Float, Tensor
+from ..visualization.disagreement import DisagreementColours
+from ..visualization.knowledge import KnowledgeColours, view_colours
+from ..visualization.video import to_bytes
 
 __all__ = ["MODES", "Crop", "Kind", "Look", "Mode", "to_picture"]
 

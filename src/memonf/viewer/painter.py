@@ -12,9 +12,9 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
-from ..cameras import Cameras
+from ..cameras.cameras import Cameras
 from ..errors import MemonfError
-from ..rendering import Renderer, Rendering, join
+from ..rendering.volume_rendering import Renderer, Rendering, join
 from .contents import Contents
 from .looks import WHOLE, Crop, Kind, Look, Mode, to_picture
 from .poses import camera_seen

@@ -14,12 +14,12 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from ..cameras import Cameras, turntable
+from ..cameras.cameras import Cameras, turntable
+from ..cameras.keyframes import CameraPath
 from ..errors import MemonfError, shown
-from ..export.camera_path import CameraPath
-from ..export.turntables import field_turntable
-from ..export.video import write_frames
-from ..rendering import FRAMES
+from ..rendering.volume_rendering import FRAMES
+from ..visualization.turntables import field_turntable
+from ..visualization.video import write_frames
 from .contents import Contents
 from .looks import MODES, Look, to_picture
 from .painter import Gallery, Painter, Picture, Wanted, depth_span

@@ -1,7 +1,7 @@
 """Between the viewer's cameras and ours; the one place where the two conventions meet.
 
 The viewer's cameras look along +z with +x right and +y down (OpenCV) and turn by unit quaternions
-(w, x, y, z); ours look along -z with +y up, see `memonf.cameras`.
+(w, x, y, z); ours look along -z with +y up, see `memonf.cameras.cameras`.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from scipy.spatial.transform import Rotation
 
-from ..cameras import Cameras
+from ..cameras.cameras import Cameras
 from ..typing import Float, Tensor
 
 __all__ = ["camera_seen", "viewer_pose"]

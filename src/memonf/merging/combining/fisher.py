@@ -29,7 +29,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from torch.utils.hooks import RemovableHandle
 
 from ...fields import Field
-from ...knowledge import SOLID_RESOLUTION
+from ...rendering.knowledge import SOLID_RESOLUTION
 from ...symmetry import Params
 from ...typing import Float, Tensor
 from ..aligning.base import AlignedParents

@@ -21,9 +21,9 @@ from dataclasses import dataclass
 
 import torch
 
-from ...checkpoint import content_hash, load
 from ...errors import MergeError
 from ...fields import Field, build_field
+from ...io.checkpoint import content_hash, load
 from ...symmetry import Params
 from ...training import INITIAL_PARAMS, SHARED_SEED
 from ..aligning.base import AlignedParents

@@ -6,10 +6,10 @@ import math
 import time
 from collections.abc import Sequence
 
-from ...cameras import Cameras
-from ...devices import available_memory, check_memory
+from ...cameras.cameras import Cameras
 from ...errors import MergeError
-from ...knowledge import assumed_cameras
+from ...rendering.knowledge import assumed_cameras
+from ...utils.devices import available_memory, check_memory
 from ..parents import ParentFacts
 from ..problem import MergeProblem
 from .lessons import BLOCK, Lesson, SharedGrid, draw_lesson, draw_point_lesson, join_lessons

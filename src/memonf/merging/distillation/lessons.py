@@ -20,12 +20,12 @@ from dataclasses import dataclass
 
 import torch
 
-from ...cameras import Cameras
+from ...cameras.cameras import Cameras
 from ...fields import Field
-from ...knowledge import SOLID_RESOLUTION, Knowledge, union
-from ...occupancy import OccupancyGrid, in_chunks
-from ...rendering import compositing_weights
-from ...sampling import MarchSettings, RaySamples, march
+from ...rendering.knowledge import SOLID_RESOLUTION, Knowledge, union
+from ...rendering.occupancy_grid import OccupancyGrid, in_chunks
+from ...rendering.ray_marching import MarchSettings, RaySamples, march
+from ...rendering.volume_rendering import compositing_weights
 from ...typing import Float, Tensor
 from ..positions import in_cells
 

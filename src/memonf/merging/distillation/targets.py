@@ -17,7 +17,7 @@ from torch.func import functional_call
 
 from ...fields import Field
 from ...matching.agreement import STATISTICS
-from ...occupancy import in_chunks
+from ...rendering.occupancy_grid import in_chunks
 from ...typing import Float, Tensor
 from ..parents import union_box
 from ..problem import MergeProblem

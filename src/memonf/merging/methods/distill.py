@@ -19,12 +19,12 @@ from typing import Annotated, Literal
 import torch
 from pydantic import Field as Limits
 
-from ...devices import seconds_of
 from ...errors import InputError
 from ...fields import FIELDS, Field, FieldConfig, build_field, outline
 from ...symmetry import Params
 from ...training import TrainSettings, build_optimizers
 from ...training.room import QUICK, step_products
+from ...utils.devices import seconds_of
 from ..coefficients import Coefficients
 from ..distillation.asking import ask_parents
 from ..distillation.lessons import Lesson, SharedGrid, join_lessons

@@ -26,8 +26,8 @@ import torch
 from ...matching import best_permutation, similarities
 from ...matching.agreement import STATISTICS
 from ...matching.universe import LEAST_WEIGHT
-from ...optimizers import Adam
 from ...symmetry import Element, Params, Symmetry, in_double, inverse, transform
+from ...training.optimizers import Adam
 from ...typing import Float, Tensor
 from ..aligning.base import Align, AlignedParents
 from ..distillation.targets import Questions

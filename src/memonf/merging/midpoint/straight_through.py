@@ -24,8 +24,8 @@ from typing import Literal
 import torch
 
 from ...matching import Matcher
-from ...optimizers import Adam
 from ...symmetry import Params, inverse, transform
+from ...training.optimizers import Adam
 from ...typing import Tensor
 from ..aligning import Align, AlignedParents, ByActivations
 from ..distillation.targets import Questions

@@ -1,0 +1,1 @@
+"""Files, processes, devices, memory and plug-ins: what knows nothing of fields."""
