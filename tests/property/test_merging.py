@@ -330,17 +330,21 @@ def test_distilling_beats_its_start(robot) -> None:
     from memonf.training import TrainSettings, train
 
     config = TinyNerfConfig(width=48, depth=3)
-    parents = [
-        train(
-            robot, group=group, config=config,
-            settings=TrainSettings(steps=150, rays=1024, seed=seed, grid=48),
-        )
-        for seed, group in enumerate(("front", "rear"))
-    ]  # fmt: skip
-    start = merge(parents, "activation_matching_repair", points=4096).field
-    distilled = merge(parents, "distill", steps=200).field
-    before, after = (evaluate(f, robot, most_views=6).psnr for f in (start, distilled))
-    assert after > before + 1
+    gains = []
+    for pair in (0, 10):  # trainings this short are a matter of luck: two pairs
+        parents = [
+            train(
+                robot, group=group, config=config,
+                settings=TrainSettings(steps=150, rays=1024, seed=seed, grid=48),
+            )
+            for seed, group in enumerate(("front", "rear"), pair)
+        ]  # fmt: skip
+        start = merge(parents, "activation_matching_repair", points=4096).field
+        distilled = merge(parents, "distill", steps=80).field
+        before, after = (evaluate(f, robot, most_views=6).psnr for f in (start, distilled))
+        gains.append(after - before)
+    assert min(gains) > 0
+    assert sum(gains) / len(gains) > 1
 
 
 SCRIPT = """

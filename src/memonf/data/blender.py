@@ -120,7 +120,7 @@ def read(path: Path, background: Background = "auto") -> Scene:
     finder = PictureFinder(path, smaller=False)
     files = {name: path / f"transforms_{name}.json" for name in SPLITS}
     every = {name: listed(finder, file) for name, file in files.items() if file.exists()}
-    kept, shared = separated(views_of(every), f"{path}")
+    kept, shared = separated(views_of(every))
     splits = {name: split.only(kept[name]) for name, split in every.items() if kept[name]}
     first = next(iter(splits.values()))
     notes = [note for split in splits.values() for note in split.notes]

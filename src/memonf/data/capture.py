@@ -341,7 +341,7 @@ def split_frames(
 ) -> tuple[dict[str, list[Frame]], list[str]]:
     """Splits that share no view, some of it held out where nothing was; and what was done."""
     views = dict(zip(splits, listed_views(splits.values()), strict=True))
-    places, notes = separated(views, name)
+    places, notes = separated(views)
     kept = {split: [splits[split][place] for place in found] for split, found in places.items()
             if found}  # fmt: skip
     if list(kept) != ["train"]:

@@ -116,7 +116,7 @@ def read(path: Path, background: Background = "auto") -> Scene:
             ListedView(place, pose, look=partial(picture_of, looks, view))
             for view, (place, pose) in enumerate(zip(places, poses, strict=True))
         ]
-    kept, shared = separated(views, f"{path}")
+    kept, shared = separated(views)
     notes += shared
     half = torch.full((3,), HALF_SIDE)
     aabb = torch.stack([-half, half]) if aabb is None else aabb

@@ -1,4 +1,4 @@
-"""Files that data sets are described by: of bounded size, JSON that is no bomb."""
+"""Files that data sets are described by: size-limited bytes and JSON."""
 
 from __future__ import annotations
 

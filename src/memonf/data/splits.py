@@ -71,7 +71,7 @@ class ListedView:
 
 
 def separated(
-    splits: Mapping[str, Sequence[ListedView]], where: str
+    splits: Mapping[str, Sequence[ListedView]],
 ) -> tuple[dict[str, list[int]], list[str]]:
     """Which views of each split are kept so that none is trained on and held out as well.
 
@@ -81,11 +81,9 @@ def separated(
 
     Args:
         splits: Split name -> its views.
-        where: Data set, for messages.
 
     Returns:
         Split name -> places of the views that are kept, in order; and notes.
-
     """
     views = [view for split in splits.values() for view in split]
     owners = [split for split, listed in splits.items() for _ in listed]

@@ -307,7 +307,7 @@ def within(depth: int) -> dict[tuple[str, str], Builder]:
             raise ValueError("a storage that is no stream")
         storage = read_legacy(BytesIO(content), len(content), depth + 1)
         if not isinstance(storage, Storage):
-            raise ValueError("a storage that is none")
+            raise ValueError("an invalid storage")
         return storage
 
     return {("torch.storage", "_load_from_bytes"): load}

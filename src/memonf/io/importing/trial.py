@@ -1,4 +1,4 @@
-"""Which reading of a stranger's params makes its training views: by looking, not by guessing.
+"""Which reading of third-party params renders its training views: tried, not guessed.
 
 Nothing in a checkpoint says in which order its encoding stands, what it is multiplied by, or what
 follows its layers; a wrong reading gives a field of noise. Some rays of a few training views are
